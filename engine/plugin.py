@@ -1,0 +1,75 @@
+"""What a plugin publishes, and how one is found.
+
+A plugin is a value, not a base class. It is found by the entry point group `concord.plugins`; nothing in the engine or
+the crosswalk names one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from engine.errors import PluginError
+from engine.ports import Source, System, Target
+
+API_VERSION = 1
+GROUP = "concord.plugins"
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin(Generic[Config]):
+    """A kind of system the engine can talk to.
+
+    `config` is a msgspec struct (forbid_unknown_fields) for the `[systems.NAME]` table of concord.toml, less the keys
+    that belong to the engine (`plugin`, `mapping`, `mode`, ...). `dialect` is sqlglot's name for the SQL of expressions
+    in mappings. `system` gives what every kind has: catalogue, set-up, snapshot reads. `source` or `target` is None
+    when the kind cannot play that part. `promises` says in a few words per guarantee what the kind cannot keep.
+    """
+
+    kind: str
+    summary: str
+    dialect: str
+    config: type[Config]
+    system: Callable[[str, Config], System]
+    source: Callable[[str, Config], Source] | None = None
+    target: Callable[[str, Config], Target] | None = None
+    promises: dict[str, str]
+    api_version: int = API_VERSION
+
+
+def installed_plugins() -> dict[str, Any]:
+    """Kind → entry point, nothing imported."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def load_plugin(kind: str) -> Plugin[Any]:
+    """Import the plugin installed under `kind`; import no other.
+
+    Raises `PluginError` when none is installed, when it fails to import (the cause is kept), or when it was built
+    for another `API_VERSION`.
+    """
+    installed = installed_plugins()
+    point = installed.get(kind)
+    if point is None:
+        near = difflib.get_close_matches(kind, installed, n=1)
+        listed = ", ".join(sorted(installed)) or "none"
+        raise PluginError(
+            f"no plugin of kind {kind!r} is installed",
+            hint=f"Did you mean {near[0]!r}?" if near else f"Installed: {listed}.",
+        )
+    try:
+        plugin: object = point.load()
+    except ImportError as error:
+        raise PluginError(f"plugin {kind!r} ({point.value}) cannot be imported: {error}") from error
+    if not isinstance(plugin, Plugin):
+        raise PluginError(f"plugin {kind!r} ({point.value}) is not a Plugin value")
+    if plugin.api_version != API_VERSION:
+        raise PluginError(
+            f"plugin {kind!r} was built for plugin API {plugin.api_version}; this engine has {API_VERSION}",
+            hint="Install a matching version of the plugin.",
+        )
+    return plugin  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,401 @@
+"""What the engine asks of the world.
+
+Plugins implement `System`, `Source` and `Target`; the crosswalk implements `Mapping`; `engine.hub` implements `Hub`.
+Errors are those of `engine.errors`: a driver's own never come through. Every `await` here may be cancelled; a port
+leaves nothing half done that its next user would not notice.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from engine.errors import ValueRefused
+from engine.model.change import Batch, Chunk, Page
+from engine.model.entity import Entity
+from engine.model.position import Position
+from engine.model.table import Shape
+from engine.model.value import CanonicalRow, WireRow
+
+# ---------------------------------------------------------------------------------------------- systems
+
+
+class Role(enum.Flag):
+    """What a system does in the exchange; set-up and checks differ."""
+
+    SOURCE = enum.auto()
+    TARGET = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that set-up does: a sentence for people and the exact SQL a DBA would run."""
+
+    summary: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing a check found wrong or doubtful. `path` says where: "public.customers.email" or "wal_level"."""
+
+    path: str
+    message: str
+    hint: str = ""
+    sql: str = ""
+    """The exact SQL that mends it, where there is any."""
+    is_fatal: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """A system's answer to `concord status`. None where the kind has no such number."""
+
+    head: Position | None = None
+    """The end of its log."""
+    retained_bytes: int | None = None
+    """Log the system keeps for us alone (PostgreSQL: behind the slot's restart_lsn; SQLite: journal rows)."""
+    lag_bytes: int | None = None
+    """Log between what we confirmed and the end."""
+    detail: str = ""
+
+
+class System(Protocol):
+    """One database that takes part, apart from the stream of its changes. Each method opens and closes a connection.
+
+    Table names are spelt as in the mapping. Every method may raise `SystemUnreachable`.
+    """
+
+    async def shapes(self, tables: Sequence[str] | None = None) -> dict[str, Shape]:
+        """The live catalogue's view of the tables; those that do not exist are left out. None: every ordinary table
+        a user of this system would map (no catalogue tables, none of ours)."""
+        ...
+
+    async def plan(self, tables: Sequence[str], role: Role) -> tuple[Step, ...]:
+        """What is still to be done before the system can play `role` for `tables`; empty when it is ready."""
+        ...
+
+    async def setup(self, tables: Sequence[str], role: Role) -> tuple[Step, ...]:
+        """Carry out `plan`; returns the steps taken. Idempotent. Never recreates a log position that was lost."""
+        ...
+
+    async def teardown(self) -> tuple[Step, ...]:
+        """Remove everything that `setup` made; returns the steps taken."""
+        ...
+
+    async def check(self, tables: Sequence[str], role: Role) -> tuple[Finding, ...]:
+        """All that would stop or endanger `role`: settings, privileges, replica identity, disk. Changes nothing."""
+        ...
+
+    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
+        """Rows in key order behind `after`, from one snapshot. Values are spelt as the source's feed spells them."""
+        ...
+
+    async def health(self) -> Health: ...
+
+
+class Source(Protocol):
+    """A system whose log is read."""
+
+    def feed(
+        self, after: Position | None, tables: Sequence[str], verify: frozenset[str]
+    ) -> AbstractAsyncContextManager[Feed]:
+        """Open the log behind `after`; None: from where set-up put the beginning.
+
+        `tables` take part. For the tables in `verify` the rows of our own deliveries are decoded too, as
+        `Segment.echoes`. Raises `SourceUnready` when set-up is missing, `PositionLost` when the log no longer holds
+        what stands after `after`.
+        """
+        ...
+
+
+class Feed(Protocol):
+    """An open log. One task calls `receive`; `confirm` and `chunk` may be called by others of the same event loop."""
+
+    async def receive(self, rows_max: int) -> Batch:
+        """The next stretch of the log, as soon as there is any; at most about `rows_max` rows.
+
+        Takes what is there rather than waiting for more. A batch that only moves `position` (transactions of
+        tables that take no part) is possible, at most about one a second. Rows of one batch are in commit order; a
+        source transaction is never interleaved with another. Cancellation loses nothing: what was not returned is
+        returned next time.
+        """
+        ...
+
+    def confirm(self, position: Position) -> None:
+        """Everything up to `position` is durable elsewhere; the source may forget it. Sends nothing by itself."""
+        ...
+
+    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Chunk:
+        """Read rows of the table in key order behind `after`, in one snapshot, beside the running log.
+
+        See `Chunk` for what `low` and `high` promise.
+        """
+        ...
+
+
+# ---------------------------------------------------------------------------------------------- targets
+
+
+class WriteKind(enum.Enum):
+    INSERT = "insert"
+    """Rows that should be new; one that exists under the same key is updated instead. Another unique constraint's
+    violation is a refusal."""
+    UPDATE = "update"
+    """Rows that exist; one that does not is left out and reported as missing."""
+    DELETE = "delete"
+    """Rows to remove; one that is gone already is fine. `columns` are the key columns."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TableWrite:
+    """Rows to write to one table, all with the same columns. `columns` has the `key` columns too, except `assigned`.
+
+    `rids[i]` is the record of `rows[i]`. `assigned`: the key column whose value the target hands out (INSERT only);
+    then `key` is `(assigned,)`, the rows do not have it, and each (rid, key) is stored in `concord_identity` in the
+    same transaction. `place` names the mapping block, for `concord_identity`. Wire values are in the form of
+    the table's `Shape`.
+    """
+
+    table: str
+    place: str
+    kind: WriteKind
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    rows: list[WireRow]
+    rids: list[int]
+    assigned: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class WriteResult:
+    """`missing`: indexes of rows of an UPDATE that were not there. `keys`: what the target assigned, row by row."""
+
+    missing: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assigned:
+    """A row of `concord_identity`: the key that the target gave a record, in the delivery `seq`."""
+
+    rid: int
+    place: str
+    key: str
+    seq: int
+
+
+class Target(Protocol):
+    """A system that is written to."""
+
+    def open(self, tables: Sequence[str]) -> AbstractAsyncContextManager[TargetSession]:
+        """Connect. Raises `TargetUnready` when set-up is missing."""
+        ...
+
+
+class TargetSession(Protocol):
+    """One connection to a target. One task calls it; calls never overlap."""
+
+    async def claim(self, hub_id: str, epoch: int) -> int:
+        """Put `epoch` in the marker and return its seq, 0 at first. From then on older epochs are fenced.
+
+        Raises `Fenced` when the marker's epoch is greater, `TargetUnready` when it belongs to another hub.
+        """
+        ...
+
+    def delivery(self, seq: int) -> AbstractAsyncContextManager[Delivery]:
+        """One transaction at the target whose first write is the marker (hub id, epoch, `seq`).
+
+        Leaving the block normally commits; an exception rolls back. Raises `Fenced` when another epoch took over.
+        When the commit raises, its outcome is unknown: claim again and compare the marker.
+        """
+        ...
+
+    async def assigned(self, seq_after: int) -> tuple[Assigned, ...]:
+        """Keys handed out in deliveries behind `seq_after`."""
+        ...
+
+
+class Delivery(Protocol):
+    async def write(self, write: TableWrite) -> WriteResult:
+        """Write all rows or none of them. `RowRefused` leaves the transaction usable, holding nothing of `write`."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------- mapping
+
+
+@dataclass(slots=True)
+class Read:
+    """Rows turned into records; the lists run parallel to the rows.
+
+    `keys[i]`: the row's key as text (one column: its text; several: a JSON array of texts). `records[i]`: one value
+    per field of the entity in the hub's order, ABSENT where the block does not map the field or the source did not
+    send its columns; None when the row does not take part (`where`) or has a problem. A reference field holds the
+    referred key as text, None for null: the pipeline turns it into a rid. `problems`: why rows could not be read.
+    """
+
+    keys: list[str]
+    records: list[CanonicalRow | None]
+    problems: dict[int, ValueRefused] = field(default_factory=lambda: {})
+
+
+class Reader(Protocol):
+    """Rows of one table under one shape → records of one entity."""
+
+    @property
+    def mask(self) -> int:
+        """Bit n is set when field n of the entity is read here."""
+        ...
+
+    @property
+    def references(self) -> tuple[tuple[int, str], ...]:
+        """(index of a reference field, place its keys belong to)."""
+        ...
+
+    def read(self, rows: Sequence[WireRow]) -> Read: ...
+
+    def keys(self, rows: Sequence[WireRow]) -> list[str]:
+        """Keys alone: for deletes and old images, of which only the key columns need be there."""
+        ...
+
+
+@dataclass(slots=True)
+class Written:
+    """Records turned into rows; `rows` runs parallel to them, None where there is a problem."""
+
+    columns: tuple[str, ...]
+    rows: list[WireRow | None]
+    problems: dict[int, ValueRefused] = field(default_factory=lambda: {})
+
+
+class Writer(Protocol):
+    """Records of one entity → rows of one table under one shape."""
+
+    @property
+    def mask(self) -> int:
+        """Bit n is set when field n of the entity can be written here."""
+        ...
+
+    @property
+    def references(self) -> tuple[tuple[int, str], ...]:
+        """As `Reader.references`, of the fields that are written."""
+        ...
+
+    def insert(self, keys: Sequence[str | None], records: Sequence[CanonicalRow]) -> Written:
+        """Rows to insert: every writable field and the block's constants. Key None: the target assigns it.
+
+        Reference fields of the records hold the target's key text, not rids.
+        """
+        ...
+
+    def update(self, mask: int, keys: Sequence[str], records: Sequence[CanonicalRow]) -> Written:
+        """Rows to update: the key columns and those of the fields in `mask`."""
+        ...
+
+    def delete(self, keys: Sequence[str]) -> Written:
+        """Key columns alone."""
+        ...
+
+
+class KeyRule(enum.Enum):
+    """Who makes the key of a row that is new at a system."""
+
+    ASSIGNED = "assigned"
+    """The database does (serial, identity, rowid)."""
+    UUID = "uuid"
+    FIELD = "field"
+    TEMPLATE = "template"
+    NONE = "none"
+    """Nobody: new records do not go there."""
+
+
+class Deletes(enum.Enum):
+    """What a deleted record means for its row."""
+
+    ROW = "row"
+    """The row is deleted."""
+    FIELD = "field"
+    """A column says so (soft delete); `alive` is a mapped field like any other."""
+    KEEP = "keep"
+    """Nothing."""
+
+
+class Place(Protocol):
+    """One `[[table]]` block of a system's mapping: rows of a table ↔ records of an entity.
+
+    `name` is unique in the system: the table's name, or what the block says where a table has several blocks.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def table(self) -> str: ...
+    @property
+    def entity(self) -> str: ...
+    @property
+    def key(self) -> tuple[str, ...]: ...
+    @property
+    def key_rule(self) -> KeyRule: ...
+    @property
+    def deletes(self) -> Deletes: ...
+
+    def reader(self, shape: Shape, entity: Entity) -> Reader:
+        """Compile for the shape. Raises `TableHeld` when a mapped column is missing or of another kind."""
+        ...
+
+    def writer(self, shape: Shape, entity: Entity) -> Writer:
+        """Compile for the shape. Raises `TableHeld` as `reader` does."""
+        ...
+
+    def accepts(self, entity: Entity) -> CanonicalTest:
+        """Whether a record that is new to this system belongs in this place (the block's `only`)."""
+        ...
+
+    def allocate(self, entity: Entity) -> Allocate:
+        """Makes the key of a new row; not for ASSIGNED and NONE."""
+        ...
+
+
+class CanonicalTest(Protocol):
+    def __call__(self, record: CanonicalRow) -> bool: ...
+
+
+class Allocate(Protocol):
+    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
+        """Always the same key for the same record, so that a repeated delivery writes the same row.
+
+        Raises `ValueRefused` when a field it needs is null.
+        """
+        ...
+
+
+class MatchKeys(Protocol):
+    def __call__(self, record: CanonicalRow) -> tuple[str, ...]:
+        """One text per match rule of the entity whose fields are all there, prefixed with the rule's number."""
+        ...
+
+
+class Mapping(Protocol):
+    """One system's mapping. Places come parents first, by the references of their entities."""
+
+    @property
+    def places(self) -> tuple[Place, ...]: ...
+
+    def match_keys(self, entity: Entity) -> MatchKeys: ...
+
+
+# ---------------------------------------------------------------------------------------------- time
+
+
+class Clock(Protocol):
+    def now(self) -> int:
+        """Wall clock, microseconds since 1970 UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds, for durations."""
+        ...
