@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engine.errors import PluginError
@@ -18,6 +19,16 @@ from engine.ports import Source, System, Target
 API_VERSION = 1
 GROUP = "concord.plugins"
 Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a system stands: its name in concord.toml, the folder that relative paths start from, and a folder of its
+    own for spill files, which may be emptied whenever no daemon runs."""
+
+    name: str
+    directory: Path
+    work_directory: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +45,9 @@ class Plugin(Generic[Config]):
     summary: str
     dialect: str
     config: type[Config]
-    system: Callable[[str, Config], System]
-    source: Callable[[str, Config], Source] | None = None
-    target: Callable[[str, Config], Target] | None = None
+    system: Callable[[Site, Config], System]
+    source: Callable[[Site, Config], Source] | None = None
+    target: Callable[[Site, Config], Target] | None = None
     promises: dict[str, str]
     api_version: int = API_VERSION
 
