@@ -21,7 +21,7 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError('a secret is either { env = "NAME" } or { file = "path" }')
 
     def reveal(self, directory: Path) -> str:
-        """The secret itself; a relative file is looked for in `directory`. Raises `ConfigError` when it is not there."""
+        """The secret itself; a relative file is looked for in `directory`. Raises `ConfigError`."""
         if self.env is not None:
             value = os.environ.get(self.env)
             if value is None:
