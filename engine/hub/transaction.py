@@ -1,0 +1,510 @@
+"""What the pipeline can do inside one hub transaction.
+
+Reads are cached for the length of the transaction and see what it wrote; writes are gathered and go out as a few
+statements at its end (`flush`). Nothing here decides anything: it remembers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from engine.hub.database import Database, blobs, integers, texts
+from engine.model.position import Position
+from engine.model.record import Entry, Stamp, Value, decode_entries, decode_entry, encode_entry
+from engine.ports import Clock
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_position = msgspec.msgpack.Decoder(Position).decode
+
+
+class Overlay(NamedTuple):
+    """What a system holds of one field until delivery `until` lands there. No stamp: a value that lost."""
+
+    value: Value
+    stamp: Stamp | None
+    until: int
+
+
+class Stretch(NamedTuple):
+    """Deliveries from `refused` on did not reach the record; `good` is the entry that makes up for it, None: none."""
+
+    refused: int
+    good: int | None
+
+
+_decode_overlay = msgspec.msgpack.Decoder(tuple[Value, tuple[int, int, int] | None]).decode
+
+
+class Conflict(NamedTuple):
+    """A row of the conflict table. `values` run parallel to the set bits of `mask`."""
+
+    seq: int
+    rid: int
+    entity: int
+    mask: int
+    rule: str
+    winner: Stamp
+    loser: Stamp
+    loser_seen: int
+    winner_values: list[Value]
+    loser_values: list[Value]
+    is_open: bool
+
+
+class Parked(msgspec.Struct, kw_only=True):
+    """A record or row set aside. `doc`: the wire row for the direction `source`."""
+
+    system: int
+    direction: str
+    place: int
+    rid: int | None
+    key: str | None
+    seq: int
+    seen: int
+    code: str
+    reason: str
+    message: str
+    hint: str = ""
+    field: str | None = None
+    waits_for: int | None = None
+    attempts: int = 1
+    try_after: int = 0
+    doc: bytes | None = None
+    id: int = 0
+
+
+class HubTransaction:
+    """The hub as one transaction sees it. Valid inside `SqliteHub.transact` only."""
+
+    def __init__(self, connection: Database, clock: Clock) -> None:
+        self.connection = connection
+        self.clock = clock
+        self._overlaid: dict[int, set[int]] | None = None
+        self._stretched: dict[int, set[int]] | None = None
+        self._has_aliases: bool | None = None
+        self._last_seq: int | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._entries: dict[int, Entry] = {}
+        self._versions: dict[int, Entry] = {}
+        self._rids: dict[int, dict[str, int]] = {}
+        self._documents: list[bytes] = []
+        self._first_new: int | None = None
+        self._changed: dict[int, int] = {}
+        self._links: list[tuple[int, str | int, int]] = []
+        self._conflicts: list[Conflict] = []
+        self._match_keys: list[tuple[int, str, int]] = []
+
+    def settle(self) -> None:
+        """The transaction was committed: what it cached may be stale for the next one."""
+        self._clear()
+
+    def forget(self) -> None:
+        """The transaction was rolled back: nothing it left in memory is true."""
+        self._clear()
+        self._overlaid = self._stretched = self._has_aliases = self._last_seq = None
+
+    # ------------------------------------------------------------------------------------------ the journal
+
+    @property
+    def last_seq(self) -> int:
+        """Newest seq of the journal, this transaction's entries included."""
+        if self._last_seq is None:
+            row = self.connection.execute("select max(seq) from journal").fetchone()
+            self._last_seq = (row[0] if row else 0) or 0
+        return self._last_seq
+
+    def append(self, entry: Entry) -> None:
+        """Append; `entry.seq` must be `last_seq + 1`. A born record has rid = seq."""
+        seq = entry.seq
+        assert seq == self.last_seq + 1
+        if self._first_new is None:
+            self._first_new = seq
+        self._last_seq = seq
+        self._documents.append(encode_entry(entry))
+        rid = entry.rid
+        if rid != seq:
+            self._changed[rid] = seq
+        self._entries[rid] = entry
+        self._versions[seq] = entry
+
+    def current(self, rid: int) -> Entry | None:
+        """The newest entry of a record."""
+        entry = self._entries.get(rid)
+        if entry is None:
+            row = self.connection.execute(
+                "select doc from journal where seq = coalesce((select seq from record where rid = ?1), ?1)", (rid,)
+            ).fetchone()
+            if row is None:
+                return None
+            entry = self._remember(row[0])
+        return entry
+
+    def version(self, seq: int) -> Entry | None:
+        """Entry `seq`, None when retention has removed it."""
+        entry = self._versions.get(seq)
+        if entry is None and seq:
+            row = self.connection.execute("select doc from journal where seq = ?", (seq,)).fetchone()
+            if row is None:
+                return None
+            entry = decode_entry(row[0])
+            self._versions[seq] = entry
+        return entry
+
+    def _remember(self, document: bytes) -> Entry:
+        entry = decode_entry(document)
+        self._entries[entry.rid] = entry
+        self._versions[entry.seq] = entry
+        return entry
+
+    def load_records(self, rids: Iterable[int]) -> dict[int, Entry]:
+        """Current entries of many records; unknown ones are left out."""
+        wanted = [rid for rid in rids if rid not in self._entries]
+        if wanted:
+            rows = self.connection.execute(
+                "select j.doc from carray(?) c left join record r on r.rid = c.value"
+                " cross join journal j on j.seq = coalesce(r.seq, c.value)",
+                (integers(wanted),),
+            )
+            for entry in decode_entries([row[0] for row in rows]):
+                self._entries[entry.rid] = entry
+        return self._entries
+
+    def read_journal(self, after: int, until: int) -> list[Entry]:
+        """Entries behind `after` up to `until`, in order."""
+        rows = self.connection.execute("select doc from journal where seq > ? and seq <= ?", (after, until))
+        return decode_entries([row[0] for row in rows])
+
+    def add_boundary(self, system: int, *, is_whole: bool) -> None:
+        """Note whether `system` is inside a transaction; when no system is, a delivery may end at the journal's end."""
+        if is_whole:
+            self.connection.execute("delete from unfinished where system = ?", (system,))
+        else:
+            self.connection.execute("insert or ignore into unfinished values (?)", (system,))
+        self.mark_boundary()
+
+    def mark_boundary(self) -> None:
+        if self.connection.execute("select 1 from unfinished limit 1").fetchone() is None:
+            self.connection.execute("insert or ignore into boundary values (?)", (self.last_seq,))
+
+    def boundary(self, after: int, rows_max: int) -> int:
+        """Where the next delivery behind `after` ends: the greatest boundary within `rows_max` entries, else the first
+        one behind, else `after` itself."""
+        row = self.connection.execute(
+            "select max(seq) from boundary where seq > ? and seq <= ?", (after, after + rows_max)
+        ).fetchone()
+        if row is None or row[0] is None:
+            row = self.connection.execute("select min(seq) from boundary where seq > ?", (after,)).fetchone()
+        return row[0] if row and row[0] is not None else after
+
+    # ---------------------------------------------------------------------------------------- the crosswalk
+
+    def load_keys(self, place: int, keys: Sequence[str]) -> dict[str, int]:
+        """Key → rid for the known ones among `keys`; their current entries are loaded too."""
+        known = self._rids.setdefault(place, {})
+        wanted = [key for key in keys if key not in known]
+        if not wanted:
+            return known
+        documents: list[bytes] = []
+        for bound in _key_arrays(wanted):
+            rows = self.connection.execute(
+                "select l.key, l.rid, j.doc from carray(?) c cross join link l on l.place = ? and l.key = c.value"
+                " left join record r on r.rid = l.rid cross join journal j on j.seq = coalesce(r.seq, l.rid)",
+                (bound, place),
+            )
+            for key, rid, document in rows:
+                known[str(key)] = rid
+                documents.append(document)
+        entries = self._entries
+        for entry in decode_entries(documents):
+            if entry.rid not in entries:
+                entries[entry.rid] = entry
+        return known
+
+    @property
+    def entries(self) -> dict[int, Entry]:
+        """Current entries loaded or appended in this transaction, by rid."""
+        return self._entries
+
+    def keys_of(self, place: int, rids: Sequence[int]) -> dict[int, str]:
+        """Rid → key for those linked in `place`, rows that do not take part now included."""
+        if not rids:
+            return {}
+        self._flush_links()
+        rows = self.connection.execute(
+            "select l.rid, l.key from carray(?) c cross join link l on l.place = ? and l.rid = c.value",
+            (integers(rids), place),
+        )
+        return {rid: str(key) for rid, key in rows}
+
+    def left_of(self, place: int) -> set[int]:
+        """Records whose row in `place` does not take part now."""
+        rows = self.connection.execute("select rid from link where place = ? and is_left", (place,))
+        return {row[0] for row in rows}
+
+    def link(self, place: int, key: str, rid: int) -> None:
+        """Add a crosswalk row. Neither the key nor the record may be linked in this place already."""
+        self._links.append((place, stored_key(key), rid))
+        self._rids.setdefault(place, {})[key] = rid
+
+    def relink(self, place: int, key: str, rid: int) -> None:
+        """Point a key at another record, or a record at another key; what stood in the way goes."""
+        self._flush_links()
+        self.connection.execute(
+            "delete from link where place = ? and (key = ? or rid = ?)", (place, stored_key(key), rid)
+        )
+        known = self._rids.setdefault(place, {})
+        for other in [k for k, r in known.items() if r == rid]:
+            del known[other]
+        self.link(place, key, rid)
+
+    def set_left(self, place: int, key: str, is_left: bool) -> None:
+        self._flush_links()
+        self.connection.execute(
+            "update link set is_left = ? where place = ? and key = ?", (is_left, place, stored_key(key))
+        )
+
+    def is_linked(self, place: int, rid: int) -> bool:
+        self._flush_links()
+        found = self.connection.execute("select 1 from link where place = ? and rid = ?", (place, rid)).fetchone()
+        return found is not None
+
+    def add_match_keys(self, entity: int, keys: Iterable[str], rid: int) -> None:
+        self._match_keys.extend((entity, key, rid) for key in keys)
+
+    def matches(self, entity: int, keys: Sequence[str]) -> dict[str, set[int]]:
+        """Match key → records."""
+        found: dict[str, set[int]] = {}
+        if keys:
+            self._flush_matches()
+            rows = self.connection.execute(
+                "select m.key, m.rid from carray(?) c cross join match_key m on m.entity = ? and m.key = c.value",
+                (texts(keys), entity),
+            )
+            for key, rid in rows:
+                found.setdefault(key, set()).add(rid)
+        return found
+
+    def alias(self, rid: int) -> int:
+        """The record that `rid` stands for: itself, unless it was a placeholder of one known under another rid."""
+        if self._has_aliases is None:
+            self._has_aliases = self.connection.execute("select 1 from alias limit 1").fetchone() is not None
+        while self._has_aliases:
+            row = self.connection.execute("select means from alias where rid = ?", (rid,)).fetchone()
+            if row is None:
+                break
+            rid = row[0]
+        return rid
+
+    def set_alias(self, rid: int, means: int) -> None:
+        self.connection.execute("insert into alias values (?, ?)", (rid, means))
+        self._has_aliases = True
+
+    # ------------------------------------------------------------------------- what the journal does not say
+
+    def overlaid(self, system: int) -> set[int]:
+        """Records of which `system` may hold something else than the journal says."""
+        if self._overlaid is None:
+            self._overlaid = {}
+            for owner, rid in self.connection.execute("select distinct system, rid from overlay"):
+                self._overlaid.setdefault(owner, set()).add(rid)
+        return self._overlaid.setdefault(system, set())
+
+    def overlays(self, system: int, rid: int) -> dict[int, Overlay]:
+        if rid not in self.overlaid(system):
+            return {}
+        found: dict[int, Overlay] = {}
+        rows = self.connection.execute(
+            "select indexed, until, doc from overlay where system = ? and rid = ?", (system, rid)
+        )
+        for indexed, until, document in rows:
+            value, stamp = _decode_overlay(document)
+            found[indexed] = Overlay(value, Stamp(*stamp) if stamp else None, until)
+        return found
+
+    def set_overlay(self, system: int, rid: int, indexed: int, overlay: Overlay) -> None:
+        self.overlaid(system).add(rid)
+        self.connection.execute(
+            "insert or replace into overlay values (?, ?, ?, ?, ?)",
+            (system, rid, indexed, overlay.until, _encode((overlay.value, overlay.stamp))),
+        )
+
+    def drop_overlay(self, system: int, rid: int, indexed: int) -> None:
+        if rid in self.overlaid(system):
+            self.connection.execute(
+                "delete from overlay where system = ? and rid = ? and indexed = ?", (system, rid, indexed)
+            )
+
+    def sweep_overlays(self, system: int, seen: int) -> None:
+        """Drop what a landed delivery has ended, except where deliveries do not reach the record."""
+        if not self.overlaid(system):
+            return
+        self.connection.execute(
+            "delete from overlay where system = ?1 and until <= ?2"
+            " and rid not in (select rid from stretch where system = ?1)",
+            (system, seen),
+        )
+        assert self._overlaid is not None
+        rows = self.connection.execute("select distinct rid from overlay where system = ?", (system,))
+        self._overlaid[system] = {row[0] for row in rows}
+
+    def stretched(self, system: int) -> set[int]:
+        """Records with stretches in `system`'s log that deliveries did not reach."""
+        if self._stretched is None:
+            self._stretched = {}
+            for owner, rid in self.connection.execute("select distinct system, rid from stretch"):
+                self._stretched.setdefault(owner, set()).add(rid)
+        return self._stretched.setdefault(system, set())
+
+    def stretches(self, system: int, rid: int) -> list[Stretch]:
+        if rid not in self.stretched(system):
+            return []
+        rows = self.connection.execute(
+            "select refused, good from stretch where system = ? and rid = ? order by refused", (system, rid)
+        )
+        return [Stretch(refused, good) for refused, good in rows]
+
+    def set_stretch(self, system: int, rid: int, stretch: Stretch) -> None:
+        self.stretched(system).add(rid)
+        self.connection.execute(
+            "insert or replace into stretch values (?, ?, ?, ?)", (system, rid, stretch.refused, stretch.good)
+        )
+
+    def sweep_stretches(self, system: int, seen: int) -> None:
+        """Forget stretches that lie wholly before what the system's log has shown."""
+        if not self.stretched(system):
+            return
+        self.connection.execute("delete from stretch where system = ? and good <= ?", (system, seen))
+        assert self._stretched is not None
+        rows = self.connection.execute("select distinct rid from stretch where system = ?", (system,))
+        self._stretched[system] = {row[0] for row in rows}
+
+    # --------------------------------------------------------------------------------------------- systems
+
+    def system(self, system: int, columns: str) -> Any:
+        """Some columns of a system's row."""
+        row = self.connection.execute(f"select {columns} from system where id = ?", (system,)).fetchone()
+        assert row is not None
+        return row
+
+    def position(self, system: int) -> Position | None:
+        (document,) = self.system(system, "position")
+        return None if document is None else _decode_position(document)
+
+    def set_position(
+        self, system: int, position: Position, at: int, *, read: int, echoed: int, filtered: int, parked: int
+    ) -> None:
+        self.connection.execute(
+            "update system set position = ?, captured_at = max(captured_at, ?), rows_read = rows_read + ?,"
+            " rows_echoed = rows_echoed + ?, rows_filtered = rows_filtered + ?, rows_parked = rows_parked + ?"
+            " where id = ?",
+            (_encode(position), at, read, echoed, filtered, parked, system),
+        )
+
+    def seen(self, system: int) -> int:
+        return self.system(system, "seen")[0]
+
+    def set_seen(self, system: int, seen: int) -> None:
+        self.connection.execute("update system set seen = max(seen, ?) where id = ?", (seen, system))
+        self.sweep_overlays(system, seen)
+        self.sweep_stretches(system, seen)
+
+    def write(self, sql: str, bindings: Sequence[Any] = ()) -> None:
+        """One statement on a side table."""
+        self._flush_links()
+        self.connection.execute(sql, bindings)
+
+    def rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query on side tables."""
+        self._flush_links()
+        return list(self.connection.execute(sql, bindings))
+
+    # ------------------------------------------------------------------------------- conflicts and parked
+
+    def add_conflict(self, conflict: Conflict) -> None:
+        self._conflicts.append(conflict)
+
+    def park(self, parked: Parked) -> None:
+        """Set aside, replacing what was parked for the same record or key; attempts add up."""
+        now = self.clock.now()
+        same = ("place = ? and key = ?", (parked.place, parked.key))
+        if parked.direction == "target":
+            same = ("system = ? and rid = ?", (parked.system, parked.rid))
+        where = f"direction = '{parked.direction}' and {same[0]}"
+        found = self.rows(f"select id, attempts, parked_at from parked where {where}", same[1])
+        identity, attempts, since = found[0] if found else (None, 0, now)
+        self.connection.execute(
+            "insert or replace into parked values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                identity, parked.system, parked.direction, parked.place, parked.rid, parked.key, parked.seq,
+                parked.seen, parked.code, parked.reason, parked.message, parked.hint, parked.field, parked.waits_for,
+                attempts + 1, since, now, parked.try_after, parked.doc,
+            ),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------- writing out
+
+    def flush(self) -> None:
+        """Write what was gathered. Called once before the commit."""
+        if self._documents:
+            assert self._first_new is not None
+            self.connection.execute(
+                "insert into journal select ?1 + c.rowid - 1, c.value from carray(?2) c",
+                (self._first_new, blobs(self._documents)),
+            )
+            self._documents = []
+            self._first_new = None
+        if self._changed:
+            self.connection.executemany("insert or replace into record values (?, ?)", sorted(self._changed.items()))
+            self._changed = {}
+        self._flush_links()
+        self._flush_matches()
+        if self._conflicts:
+            now = self.clock.now()
+            self.connection.executemany(
+                "insert into conflict values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        c.seq, c.rid, c.entity, c.mask, c.rule, c.winner.origin, c.winner.seq, c.winner.time,
+                        c.loser.origin, c.loser.seq, c.loser.time, c.loser_seen, _encode(c.winner_values),
+                        _encode(c.loser_values), now, c.is_open,
+                    )
+                    for c in self._conflicts
+                ],
+            )  # fmt: skip
+            self._conflicts = []
+
+    def _flush_links(self) -> None:
+        if self._links:
+            # Sorted: neighbours share pages, and SQLite appends when keys ascend.
+            links = sorted(self._links, key=_link_order)
+            self._links = []
+            self.connection.executemany("insert into link (place, key, rid) values (?, ?, ?)", links)
+
+    def _flush_matches(self) -> None:
+        if self._match_keys:
+            self.connection.executemany("insert or ignore into match_key values (?, ?, ?)", sorted(self._match_keys))
+            self._match_keys = []
+
+
+def stored_key(key: str) -> str | int:
+    """Plain integers are stored as integers: half the size, and in the order they were handed out."""
+    if key.isascii() and key.isdigit() and len(key) < 19 and (key[0] != "0" or key == "0"):
+        return int(key)
+    return key
+
+
+def _key_arrays(keys: Sequence[str]) -> list[object]:
+    stored = [stored_key(key) for key in keys]
+    numbers = [key for key in stored if isinstance(key, int)]
+    others = [key for key in stored if isinstance(key, str)]
+    return [bound for bound in (numbers and integers(numbers), others and texts(others)) if bound]
+
+
+def _link_order(link: tuple[int, str | int, int]) -> tuple[int, int, str]:
+    place, key, _ = link
+    return (place, key, "") if isinstance(key, int) else (place, 1 << 63, key)
