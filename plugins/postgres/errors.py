@@ -1,0 +1,235 @@
+"""Driver errors become Concord's, here and nowhere else, by SQLSTATE.
+
+psycopg and asyncpg have different classes and the same five letters, so only those are looked at. The server's words
+are never passed on: the primary message of 22P02 and many others quotes the value, and DETAIL quotes whole rows. What
+is passed on is the SQLSTATE and the names of table, column and constraint.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from engine.errors import (
+    ConcordError,
+    RowRefused,
+    SourceUnready,
+    SystemUnreachable,
+    TargetBusy,
+    TargetUnready,
+)
+from engine.ports import Role
+
+_REASONS: Final = {
+    "23505": ("unique", "a unique constraint is violated"),
+    "23P01": ("unique", "an exclusion constraint is violated"),
+    "23503": ("foreign_key", "a foreign key is violated"),
+    "23001": ("foreign_key", "another row still refers to this one"),
+    "23502": ("not_null", "a column that must not be null would be"),
+    "23514": ("check", "a check constraint is violated"),
+    "44000": ("check", "the check option of a view is violated"),
+    "22001": ("value", "a text is too long for its column"),
+    "22003": ("value", "a number is out of range"),
+    "22007": ("value", "a date or time is malformed"),
+    "22008": ("value", "a date or time is out of range"),
+    "22021": ("value", "a character cannot be represented in the database's encoding"),
+    "22P02": ("value", "a text is no valid value of the column's type"),
+    "22P03": ("value", "a binary value is malformed"),
+    "22P05": ("value", "a character cannot be represented in the database's encoding"),
+    "22032": ("value", "a json text is malformed"),
+    "2200N": ("value", "an xml text is malformed"),
+    "2200M": ("value", "an xml text is malformed"),
+    "54000": ("value", "a row or index entry is too large"),
+    "42804": ("value", "a value has another type than its column"),
+    "428C9": ("value", "a generated column was given a value"),
+    "P0001": ("other", "a trigger or function refused the row"),
+}
+
+_TABLE_STATES: Final = {
+    "42P01": ("table", "the table does not exist", "Create the table, or take it out of the mapping."),
+    "3F000": ("table", "the schema does not exist", "Create the schema, or take the table out of the mapping."),
+    "42703": ("table", "a column does not exist", "Adapt the mapping to the table's columns."),
+    "42P10": ("table", "no unique constraint matches the key", "Put a primary key on the key columns."),
+    "42809": ("table", "it is not an ordinary table", "Map the table itself."),
+    "55000": ("table", "the table does not allow this write", "Give the table a replica identity, or map another."),
+    "42501": ("permission", "a privilege is missing", "Run `concord plan` and grant what it names."),
+}
+
+_BUSY: Final = {
+    "40001": "a serialization conflict",
+    "40P01": "a deadlock",
+    "55P03": "a lock was not granted in time",
+    "57014": "the statement was cancelled or took too long",
+    "25006": "the server is read-only",
+    "25P03": "the server ended an idle transaction",
+    "25P04": "the server ended a transaction that took too long",
+    "55006": "an object is in use",
+    "72000": "the snapshot is too old",
+}
+
+_CONNECT_ERRORS: Final = frozenset(
+    ["OperationalError", "InterfaceError", "InternalClientError", "ConnectionTimeout", "ConnectionDoesNotExistError"]
+)
+
+
+def translate(
+    error: BaseException,
+    *,
+    system: str,
+    table: str | None = None,
+    role: Role = Role.SOURCE,
+    row_index: int | None = None,
+    doing: str = "",
+) -> ConcordError:
+    """The Concord error for a driver's error; raise it `from error`.
+
+    `table`: the one table that was written or read. With `role` TARGET an error about it becomes `RowRefused`, so
+    that the engine sets aside that table's records and not the whole system; otherwise `SourceUnready` or
+    `TargetUnready`. `doing`: what was being done, for the message ("open the slot").
+    """
+    if isinstance(error, ConcordError):
+        return error
+    state = sqlstate(error)
+    where = _where(system, table, error)
+    during = f" while trying to {doing}" if doing else ""
+    context: dict[str, Any] = {"system": system, "sqlstate": state}
+    context |= {name: value for name, value in _names(error).items() if value}
+    if table:
+        context["table"] = table
+    if state is None:
+        return _without_state(error, where, during, role, row_index, context)
+    if (found := _unavailable(state)) is not None:
+        return SystemUnreachable(
+            f"{where}: {found}{during}", hint="Check that the server runs and can be reached.", **context
+        )
+    if state in _BUSY or state[:2] in ("40", "53"):
+        found = _BUSY.get(state) or ("the server has no room left" if state[:2] == "53" else "the transaction failed")
+        # A source that is busy and one that is away are the same to a lane: try again later.
+        kind = TargetBusy if role is Role.TARGET else SystemUnreachable
+        return kind(f"{where}: {found} (sqlstate {state}){during}", **context)
+    if state[:2] == "28":
+        return _unready(
+            role,
+            f"{where}: the server refuses our login (sqlstate {state})",
+            "Check user, password and pg_hba.conf.",
+            context,
+        )
+    if state == "3D000":
+        return _unready(role, f"{where}: the database does not exist", "Check dbname in the dsn.", context)
+    return _about_table(state, where, during, table, role, row_index, context)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five-letter state of a psycopg or asyncpg error; None where it has none."""
+    state = getattr(error, "sqlstate", None)
+    return state if isinstance(state, str) and len(state) == 5 else None
+
+
+def _about_table(
+    state: str,
+    where: str,
+    during: str,
+    table: str | None,
+    role: Role,
+    row_index: int | None,
+    context: dict[str, Any],
+) -> ConcordError:
+    writes = role is Role.TARGET
+    if state in _TABLE_STATES:
+        reason, found, hint = _TABLE_STATES[state]
+        message = f"{where}: {found} (sqlstate {state}){during}"
+        if writes and table is not None:
+            return RowRefused(message, hint=hint, row_index=row_index, reason=reason, **context)
+        return _unready(role, message, hint, context)
+    reason, found = _REASONS.get(state) or _REASONS_BY_CLASS.get(state[:2], ("other", "the server refused"))
+    message = f"{where}: {found} (sqlstate {state}){during}"
+    if writes and table is not None:
+        return RowRefused(message, row_index=row_index, reason=reason, **context)
+    return _unready(role, message, "", context)
+
+
+_REASONS_BY_CLASS: Final = {
+    "22": ("value", "a value is not valid for its column"),
+    "23": ("check", "an integrity constraint is violated"),
+    "P0": ("other", "a trigger or function refused the row"),
+    "38": ("other", "a function refused the row"),
+    "39": ("other", "a function refused the row"),
+}
+
+
+def _without_state(
+    error: BaseException, where: str, during: str, role: Role, row_index: int | None, context: dict[str, Any]
+) -> ConcordError:
+    kinds = {cls.__name__ for cls in type(error).__mro__}
+    # Before the next test: asyncpg's DataError is an InterfaceError too. It means a value that the driver itself
+    # cannot encode, such as a NUL character.
+    if "DataError" in kinds:
+        message = f"{where}: a value cannot be sent to its column's type{during}"
+        if role is Role.TARGET:
+            return RowRefused(message, row_index=row_index, reason="value", **context)
+        return _unready(role, message, "", context)
+    if isinstance(error, (OSError, TimeoutError, EOFError)) or kinds & _CONNECT_ERRORS:
+        return SystemUnreachable(
+            f"{where}: no connection ({_plain(error)}){during}",
+            hint="Check that the server runs, can be reached, and takes our login.",
+            **context,
+        )
+    return _unready(role, f"{where}: the driver failed with {type(error).__name__}{during}", "", context)
+
+
+def _plain(error: BaseException) -> str:
+    """A few words about an error of connecting, never its text: a driver may quote a connection string in it."""
+    # psycopg gives libpq's text without a state. These phrases are what decides the operator's next step.
+    text = str(error)
+    for phrase in (
+        "Connection refused",
+        "password authentication failed",
+        "no pg_hba.conf entry",
+        "does not exist",
+        "timeout expired",
+        "could not translate host name",
+        "certificate verify failed",
+        "the database system is starting up",
+        "the database system is shutting down",
+        "too many clients already",
+        "remaining connection slots are reserved",
+        "server closed the connection unexpectedly",
+        "no password supplied",
+    ):
+        if phrase in text:
+            return phrase.lower()
+    return type(error).__name__
+
+
+def _unavailable(state: str) -> str | None:
+    if state[:2] == "08":
+        return f"the connection broke (sqlstate {state})"
+    # 57014 is a cancelled statement; the others of 57P are the server going down, starting, or ending our session.
+    if state[:3] == "57P":
+        return f"the server is stopping, starting or ended our session (sqlstate {state})"
+    return None
+
+
+def _unready(role: Role, message: str, hint: str, context: dict[str, Any]) -> ConcordError:
+    kind = TargetUnready if role is Role.TARGET else SourceUnready
+    return kind(message, hint=hint, **context)
+
+
+def _where(system: str, table: str | None, error: BaseException) -> str:
+    names = _names(error)
+    parts = [f"system {system}"]
+    if table:
+        parts.append(f"table {table}")
+    elif names["table"]:
+        parts.append(f"table {names['table']}")
+    parts += [f"{label} {names[label]}" for label in ("column", "constraint") if names[label]]
+    return ", ".join(parts)
+
+
+def _names(error: BaseException) -> dict[str, str | None]:
+    """Identifiers in the error: psycopg has them in `diag`, asyncpg on the error itself."""
+    holder = getattr(error, "diag", None) or error
+    return {label: _text(getattr(holder, f"{label}_name", None)) for label in ("table", "column", "constraint")}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
