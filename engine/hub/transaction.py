@@ -85,6 +85,9 @@ class HubTransaction:
         self._overlaid: dict[int, set[int]] | None = None
         self._stretched: dict[int, set[int]] | None = None
         self._has_aliases: bool | None = None
+        self._left: dict[int, set[int]] = {}
+        self._parked_keys: dict[int, set[str]] | None = None
+        self._undecided: set[int] | None = None
         self._last_seq: int | None = None
         self._clear()
 
@@ -107,6 +110,8 @@ class HubTransaction:
         """The transaction was rolled back: nothing it left in memory is true."""
         self._clear()
         self._overlaid = self._stretched = self._has_aliases = self._last_seq = None
+        self._parked_keys = self._undecided = None
+        self._left = {}
 
     # ------------------------------------------------------------------------------------------ the journal
 
@@ -115,7 +120,8 @@ class HubTransaction:
         """Newest seq of the journal, this transaction's entries included."""
         if self._last_seq is None:
             row = self.connection.execute("select max(seq) from journal").fetchone()
-            self._last_seq = (row[0] if row else 0) or 0
+            last: int = (row[0] if row else 0) or 0
+            self._last_seq = last
         return self._last_seq
 
     def append(self, entry: Entry) -> None:
@@ -225,6 +231,19 @@ class HubTransaction:
                 entries[entry.rid] = entry
         return known
 
+    def load_rids(self, place: int, keys: Iterable[str]) -> dict[str, int]:
+        """Key → rid for the known ones among `keys`, without their entries."""
+        known = self._rids.setdefault(place, {})
+        wanted = [key for key in keys if key not in known]
+        for bound in _key_arrays(wanted):
+            rows = self.connection.execute(
+                "select l.key, l.rid from carray(?) c cross join link l on l.place = ? and l.key = c.value",
+                (bound, place),
+            )
+            for key, rid in rows:
+                known[str(key)] = rid
+        return known
+
     @property
     def entries(self) -> dict[int, Entry]:
         """Current entries loaded or appended in this transaction, by rid."""
@@ -242,9 +261,12 @@ class HubTransaction:
         return {rid: str(key) for rid, key in rows}
 
     def left_of(self, place: int) -> set[int]:
-        """Records whose row in `place` does not take part now."""
-        rows = self.connection.execute("select rid from link where place = ? and is_left", (place,))
-        return {row[0] for row in rows}
+        """Records whose row in `place` does not take part now. Kept up to date: hold on to it, do not change it."""
+        if place not in self._left:
+            self._flush_links()
+            rows = self.connection.execute("select rid from link where place = ? and is_left", (place,))
+            self._left[place] = {row[0] for row in rows}
+        return self._left[place]
 
     def link(self, place: int, key: str, rid: int) -> None:
         """Add a crosswalk row. Neither the key nor the record may be linked in this place already."""
@@ -262,11 +284,20 @@ class HubTransaction:
             del known[other]
         self.link(place, key, rid)
 
-    def set_left(self, place: int, key: str, is_left: bool) -> None:
+    def unlink(self, place: int, key: str, rid: int) -> None:
+        """Forget which record a key is."""
+        self._flush_links()
+        self.connection.execute("delete from link where place = ? and key = ?", (place, stored_key(key)))
+        self._rids.setdefault(place, {}).pop(key, None)
+        self.left_of(place).discard(rid)
+
+    def set_left(self, place: int, key: str, rid: int, *, is_left: bool) -> None:
+        left = self.left_of(place)
         self._flush_links()
         self.connection.execute(
             "update link set is_left = ? where place = ? and key = ?", (is_left, place, stored_key(key))
         )
+        (left.add if is_left else left.discard)(rid)
 
     def is_linked(self, place: int, rid: int) -> bool:
         self._flush_links()
@@ -428,9 +459,34 @@ class HubTransaction:
     def add_conflict(self, conflict: Conflict) -> None:
         self._conflicts.append(conflict)
 
+    @property
+    def undecided(self) -> set[int]:
+        """Records whose identity waits for a person; whoever opens or closes a review changes it."""
+        if self._undecided is None:
+            rows = self.connection.execute("select rid from review where decided_at is null")
+            self._undecided = {row[0] for row in rows}
+        return self._undecided
+
+    def parked_keys(self, place: int) -> set[str]:
+        """Keys of rows of a source that are set aside. Kept up to date."""
+        if self._parked_keys is None:
+            self._parked_keys = {}
+            for owner, key in self.connection.execute("select place, key from parked where direction = 'source'"):
+                self._parked_keys.setdefault(owner, set()).add(key)
+        return self._parked_keys.setdefault(place, set())
+
+    def unpark_key(self, place: int, key: str) -> None:
+        if key in self.parked_keys(place):
+            self.parked_keys(place).discard(key)
+            self.connection.execute(
+                "delete from parked where direction = 'source' and place = ? and key = ?", (place, key)
+            )
+
     def park(self, parked: Parked) -> None:
         """Set aside, replacing what was parked for the same record or key; attempts add up."""
         now = self.clock.now()
+        if parked.direction == "source" and parked.key is not None:
+            self.parked_keys(parked.place).add(parked.key)
         same = ("place = ? and key = ?", (parked.place, parked.key))
         if parked.direction == "target":
             same = ("system = ? and rid = ?", (parked.system, parked.rid))

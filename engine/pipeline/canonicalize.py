@@ -1,0 +1,171 @@
+"""Stage 2: rows of a batch become records. Pure: no I/O, no hub; only readers compiled from the mapping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from engine.errors import TableHeld, ValueRefused
+from engine.model.change import DELETE, Batch, Segment, TableEvent, TableRows
+from engine.model.position import Position
+from engine.model.table import Shape
+from engine.model.value import ABSENT, CanonicalRow, WireRow
+from engine.pipeline.topology import PlacePart, SystemPart
+from engine.ports import Reader
+
+
+@dataclass(slots=True)
+class PlaceRows:
+    """Changes of one place in log order; the lists run parallel. `records[i]` is None for a delete, for a row that does
+    not take part, and for one with a problem. `references`: (field index, number of the place its keys belong to)."""
+
+    part: PlacePart
+    references: tuple[tuple[int, int], ...]
+    mask: int
+    ops: bytearray
+    keys: list[str]
+    records: list[CanonicalRow | None]
+    times: list[int]
+    old_keys: dict[int, str]
+    problems: dict[int, ValueRefused | TableHeld]
+    documents: dict[int, bytes]
+    """The wire rows of those with a problem, as `wire_document` spells them."""
+
+
+@dataclass(slots=True)
+class CanonicalSegment:
+    """`Segment`, in canonical terms. `seen`: None leaves it as it was. `is_read`: found by a snapshot, not changed."""
+
+    seen: int | None
+    events: list[TableEvent]
+    rows: list[PlaceRows]
+    echoes: list[PlaceRows] = field(default_factory=lambda: [])
+    seen_at_read: int | None = None
+    """For rows of a snapshot: what the system had seen when they were read."""
+
+
+@dataclass(slots=True)
+class CanonicalBatch:
+    """`Batch`, in canonical terms. `position`: None leaves it as it was (rows of a snapshot)."""
+
+    position: Position | None
+    segments: list[CanonicalSegment]
+    is_whole: bool
+    rows_read: int
+    rows_echoed: int
+    committed_at: int
+    done: list[tuple[int, bytes | None, int]] = field(default_factory=lambda: [])
+    """Snapshot progress: (place number, last key, rows)."""
+
+
+class Canonicalizer:
+    """One system's readers, compiled when a shape is first met. `held`: tables whose mapping does not fit any more."""
+
+    def __init__(self, system: SystemPart) -> None:
+        self.system = system
+        self._places: dict[str, list[PlacePart]] = {}
+        for part in system.places:
+            self._places.setdefault(part.place.table, []).append(part)
+        self._readers: dict[tuple[int, Shape], Reader | TableHeld] = {}
+        self._latest: dict[int, tuple[Shape, Reader | TableHeld]] = {}
+
+    def canonicalize(self, batch: Batch) -> CanonicalBatch:
+        """Everything in `batch`, tables in the order of the mapping (parents first)."""
+        return CanonicalBatch(
+            position=batch.position,
+            segments=[self._segment(segment) for segment in batch.segments],
+            is_whole=batch.is_whole,
+            rows_read=batch.rows_read,
+            rows_echoed=batch.rows_echoed,
+            committed_at=batch.committed_at,
+        )
+
+    def _segment(self, segment: Segment) -> CanonicalSegment:
+        return CanonicalSegment(
+            seen=segment.seen,
+            events=segment.events,
+            rows=self.place_rows(segment.tables),
+            echoes=self.place_rows(segment.echoes) if segment.echoes else [],
+        )
+
+    def place_rows(self, tables: dict[str, TableRows]) -> list[PlaceRows]:
+        """The rows of each place that has any."""
+        found: list[PlaceRows] = []
+        for table, parts in self._places.items():
+            rows = tables.get(table)
+            if rows is not None and rows.rows:
+                found.extend(self._read(part, rows) for part in parts)
+        return found
+
+    def reader(self, part: PlacePart, shape: Shape) -> Reader | TableHeld:
+        """The compiled reader, or why there is none."""
+        latest = self._latest.get(part.id)
+        if latest is not None and latest[0] is shape:
+            return latest[1]
+        reader = self._readers.get((part.id, shape))
+        if reader is None:
+            try:
+                reader = part.place.reader(shape, part.entity)
+            except TableHeld as error:
+                reader = error
+            self._readers[part.id, shape] = reader
+        self._latest[part.id] = (shape, reader)
+        return reader
+
+    def _read(self, part: PlacePart, table: TableRows) -> PlaceRows:
+        reader = self.reader(part, table.shape)
+        if isinstance(reader, TableHeld):
+            return self._held(part, table, reader)
+        references = tuple((n, self.system.place(name).id) for n, name in reader.references)
+        old_keys = dict(zip(table.old, reader.keys(list(table.old.values())), strict=True)) if table.old else {}
+        if DELETE not in table.ops:
+            read = reader.read(table.rows)
+            keys, records = read.keys, read.records
+            problems: dict[int, ValueRefused | TableHeld] = {**read.problems}
+        else:
+            keys = reader.keys(table.rows)
+            records: list[CanonicalRow | None] = [None] * len(keys)
+            kept = [n for n, op in enumerate(table.ops) if op != DELETE]
+            read = reader.read([table.rows[n] for n in kept])
+            for n, record in zip(kept, read.records, strict=True):
+                records[n] = record
+            problems = {kept[n]: problem for n, problem in read.problems.items()}
+        documents = {n: wire_document(table.shape, table.rows[n]) for n in problems}
+        return PlaceRows(
+            part, references, reader.mask, table.ops, keys, records, table.times, old_keys, problems, documents
+        )
+
+    def _held(self, part: PlacePart, table: TableRows, held: TableHeld) -> PlaceRows:
+        """Rows of a table that the mapping cannot read: all of them are set aside, none is lost."""
+        keys = held_keys(part, table.shape, table.rows, held)
+        old_keys = dict(zip(table.old, held_keys(part, table.shape, list(table.old.values()), held), strict=True))
+        problems: dict[int, ValueRefused | TableHeld] = dict.fromkeys(range(len(keys)), held)
+        documents = {n: wire_document(table.shape, row) for n, row in enumerate(table.rows)}
+        records: list[CanonicalRow | None] = [None] * len(keys)
+        return PlaceRows(part, (), 0, table.ops, keys, records, table.times, old_keys, problems, documents)
+
+
+def held_keys(part: PlacePart, shape: Shape, rows: list[WireRow], held: TableHeld) -> list[str]:
+    """Keys of rows without a reader. Raises `held` when the key columns themselves are gone."""
+    indexes = [shape.index(name) for name in part.place.key]
+    if None in indexes:
+        raise held
+    columns = [n for n in indexes if n is not None]
+    keys: list[str] = []
+    for row in rows:
+        texts = [str(row[n]) for n in columns]
+        keys.append(texts[0] if len(texts) == 1 else msgspec.json.encode(texts).decode())
+    return keys
+
+
+def wire_document(shape: Shape, row: WireRow) -> bytes:
+    """A wire row by column names, to be read again under a later shape; columns that were not sent are left out."""
+    names = [column.name for column in shape.columns]
+    return msgspec.msgpack.encode({n: v for n, v in zip(names, row, strict=True) if v is not ABSENT})
+
+
+def wire_row(shape: Shape, document: bytes) -> WireRow:
+    """The row of `wire_document` under `shape`."""
+    values = msgspec.msgpack.decode(document, type=dict[str, str | int | float | bytes | bool | None])
+    return tuple(values.get(column.name, ABSENT) for column in shape.columns)

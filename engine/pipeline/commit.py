@@ -1,0 +1,240 @@
+"""Stages 3 to 5 for one batch: which record is it, what wins, and writing that down, in one hub transaction.
+
+The usual row takes a straight line: a record unknown, or one whose every version the system had seen, so that no
+conflict is possible. Whatever is rare leaves the line early, for `slow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engine.errors import HubError
+from engine.hub.transaction import HubTransaction, Parked
+from engine.model.change import DELETE, EventKind
+from engine.model.record import CHANGE, Entry, Value
+from engine.model.value import ABSENT, CanonicalRow
+from engine.pipeline.canonicalize import CanonicalBatch, CanonicalSegment, PlaceRows
+from engine.pipeline.identify import resolve_references
+from engine.pipeline.slow import Slow
+from engine.pipeline.topology import SystemPart, Topology
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of a batch: success = read − echoed − filtered − parked."""
+
+    read: int = 0
+    echoed: int = 0
+    filtered: int = 0
+    parked: int = 0
+    entries: int = 0
+    conflicts: int = 0
+    reviews: int = 0
+    tables: set[str] = field(default_factory=lambda: set())
+    last_seq: int = 0
+    parked_codes: list[tuple[str, str]] = field(default_factory=lambda: [])
+    """(place, code) of what was parked, for the log."""
+
+
+class Committer:
+    """Commits one source's batches. Holds nothing between batches."""
+
+    def __init__(self, topology: Topology, system: SystemPart) -> None:
+        self.topology = topology
+        self.system = system
+
+    def commit(self, tx: HubTransaction, batch: CanonicalBatch) -> Counts:
+        """Write everything in `batch` into the hub, its position included."""
+        first = tx.last_seq
+        counts = Counts(read=batch.rows_read, echoed=batch.rows_echoed)
+        (seen, cursor) = tx.system(self.system.id, "seen, cursor")
+        for segment in batch.segments:
+            if segment.seen is not None:
+                if segment.seen > cursor:
+                    raise HubError(
+                        f"the log of {self.system.name} shows delivery {segment.seen}, the hub knows of {cursor}",
+                        hint=f"Restore a newer hub, or run `concord teardown {self.system.name}` and set up again.",
+                    )
+                seen = max(seen, segment.seen)
+                tx.set_seen(self.system.id, seen)
+            self._segment(tx, segment, seen if segment.seen_at_read is None else segment.seen_at_read, counts)
+        for place, last_key, rows in batch.done:
+            tx.write(
+                "insert into snapshot (place, last_key, is_done, rows_read) values (?1, ?2, ?3, ?4) on conflict (place)"
+                " do update set last_key = ?2, is_done = ?3, rows_read = rows_read + ?4",
+                (place, last_key, last_key is None, rows),
+            )
+        if batch.position is not None:
+            tx.set_position(
+                self.system.id,
+                batch.position,
+                batch.committed_at,
+                read=counts.read,
+                echoed=counts.echoed,
+                filtered=counts.filtered,
+                parked=counts.parked,
+            )
+            tx.add_boundary(self.system.id, is_whole=batch.is_whole)
+        else:
+            tx.mark_boundary()
+        counts.last_seq = tx.last_seq
+        counts.entries = tx.last_seq - first
+        return counts
+
+    def _segment(self, tx: HubTransaction, segment: CanonicalSegment, seen: int, counts: Counts) -> None:
+        for event in segment.events:
+            if event.kind is not EventKind.RESHAPED:
+                self._hold_table(tx, event.table, event.kind, event.detail)
+            counts.tables.add(event.table)
+        for rows in segment.rows:
+            self.take_rows(tx, rows, seen, counts)
+        for rows in segment.echoes:
+            Slow(self.topology, self.system, tx).learn_stored(rows, seen)
+
+    def _hold_table(self, tx: HubTransaction, table: str, kind: EventKind, detail: str) -> None:
+        tx.write(
+            "insert or replace into held (system, name, message, hint, since) values (?, ?, ?, ?, ?)",
+            (self.system.id, table, f"table {table} was {kind.value}", detail, tx.clock.now()),
+        )
+
+    def take_rows(self, tx: HubTransaction, rows: PlaceRows, seen: int, counts: Counts) -> None:
+        """Stages 3 to 5 for the changes of one place, in log order."""
+        part, system, bit = rows.part, self.system.id, self.system.bit
+        place = part.id
+        entity = self.topology.entities[part.entity.id]
+        others = entity.concerned & ~bit
+        # `alive` is no field like the others here: a record that comes or goes is worth a second look.
+        contested = entity.contested(system) | 1
+        slow = Slow(self.topology, self.system, tx)
+        known = tx.load_keys(place, rows.keys)
+        records = resolve_references(tx, self.topology, rows) if rows.references else rows.records
+        entries = tx.entries
+        overlaid, stretched, undecided = tx.overlaid(system), tx.stretched(system), tx.undecided
+        left, parked = tx.left_of(place), tx.parked_keys(place)
+        latest_time = tx.clock.now() + self.topology.clock_skew
+        entity_id, has_matches = part.entity.id, entity.match_keys is not None
+        append, link, keys, times, old_keys = tx.append, tx.link, rows.keys, rows.times, rows.old_keys
+        for i, record in enumerate(records):
+            key = keys[i]
+            if record is None or i in old_keys or key in parked:
+                self._rare(slow, rows, record, i, seen, counts)
+                continue
+            time = times[i] if times[i] < latest_time else latest_time
+            rid = known.get(key)
+            if rid is None:
+                if has_matches:
+                    slow.newcomer(part, entity, key, record, time)
+                    continue
+                seq = tx.last_seq + 1
+                values = _stored(record)
+                append(Entry(seq, seq, entity_id, system, time, _mask(values), others, 0, CHANGE, 0, values))
+                link(place, key, seq)
+                continue
+            entry = entries.get(rid) or slow.current(rid)
+            values = entry.values
+            if rid in overlaid or rid in stretched or rid in undecided or rid in left:
+                slow.take(part, entity, rid, key, record, time, seen)
+                continue
+            if record == values:
+                continue
+            mask = changed(record, values)
+            held = entry.seq <= seen or (entry.origin == system and not entry.concerned & bit and entry.foreign <= seen)
+            if not held or mask & contested:
+                slow.take(part, entity, rid, key, record, time, seen)
+                continue
+            if not mask:
+                continue
+            mask = entity.widen(mask)
+            seq = tx.last_seq + 1
+            stored = merged(record, values) if ABSENT in record else _stored(record)
+            foreign = entry.foreign if entry.origin == system and not entry.concerned & bit else entry.seq
+            older = entry.stamps_without(mask)
+            append(Entry(seq, rid, entity_id, system, time, mask, others, entry.seq, CHANGE, foreign, stored, older))
+            if mask & entity.match_mask:
+                slow.remember_matches(entity, rid, stored)
+        counts.conflicts += slow.conflicts
+        counts.reviews += slow.reviews
+
+    def _rare(
+        self,
+        slow: Slow,
+        rows: PlaceRows,
+        record: CanonicalRow | None,
+        i: int,
+        seen: int,
+        counts: Counts,
+    ) -> None:
+        """A delete, a key that changed, a row that does not take part or could not be read."""
+        part, key = rows.part, rows.keys[i]
+        entity = self.topology.entities[part.entity.id]
+        tx = slow.tx
+        time = min(rows.times[i], tx.clock.now() + self.topology.clock_skew)
+        old_key = rows.old_keys.get(i)
+        if old_key is not None:
+            slow.move_key(part, old_key, key)
+        if rows.ops[i] == DELETE:
+            slow.unpark_row(part, key)
+            slow.delete(part, entity, key, time, seen)
+        elif i in rows.problems:
+            problem = rows.problems[i]
+            tx.park(
+                Parked(
+                    system=self.system.id,
+                    direction="source",
+                    place=part.id,
+                    rid=None,
+                    key=key,
+                    seq=tx.last_seq,
+                    seen=seen,
+                    code=problem.code,
+                    reason="value" if problem.code == "value.refused" else "table",
+                    message=problem.message,
+                    hint=problem.hint,
+                    field=str(problem.context["field"]) if "field" in problem.context else None,
+                    doc=rows.documents[i],
+                )
+            )
+            counts.parked += 1
+            counts.parked_codes.append((part.name, problem.code))
+        elif record is None:
+            slow.unpark_row(part, key)
+            slow.leave(part, key)
+            counts.filtered += 1
+        else:
+            slow.unpark_row(part, key)
+            slow.take_row(part, entity, key, record, time, seen)
+
+
+def changed(record: CanonicalRow, values: Sequence[Value]) -> int:
+    """Mask of the fields that were sent and differ."""
+    mask, bit = 0, 1
+    if len(values) < len(record):
+        values = (*values, *(None for _ in range(len(record) - len(values))))
+    for a, b in zip(record, values, strict=False):
+        if a != b and a is not ABSENT:
+            mask |= bit
+        bit <<= 1
+    return mask
+
+
+def merged(record: CanonicalRow, values: Sequence[Value]) -> tuple[Value, ...]:
+    """The record, with what was not sent taken from `values`."""
+    width = len(values)
+    return tuple((values[n] if n < width else None) if v is ABSENT else v for n, v in enumerate(record))
+
+
+def _stored(record: CanonicalRow) -> tuple[Value, ...]:
+    return tuple(None if v is ABSENT else v for v in record) if ABSENT in record else record  # pyright: ignore
+
+
+def _mask(values: tuple[Value, ...]) -> int:
+    """Mask of the fields that have a value."""
+    if None not in values:
+        return (1 << len(values)) - 1
+    mask, bit = 0, 1
+    for value in values:
+        if value is not None:
+            mask |= bit
+        bit <<= 1
+    return mask

@@ -1,0 +1,185 @@
+"""Stage 6, first half: what a stretch of the journal means for one target. Reads the hub, writes nothing.
+
+State-based: entries of one record become one write of its newest state in the stretch, of the fields that changed for
+this target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from engine.errors import ValueRefused
+from engine.hub.transaction import HubTransaction
+from engine.model.entity import ALIVE
+from engine.model.record import Entry
+from engine.model.value import CanonicalRow
+from engine.pipeline.topology import PlacePart, SystemPart, Topology
+from engine.ports import KeyRule
+
+# What one read of the journal brings into memory. A delivery of more (one huge source transaction) goes chunk by chunk
+# through the same target transaction.
+CHUNK_ENTRIES = 10_000
+
+
+@dataclass(slots=True)
+class Item:
+    """One record to write. `first`: seq of the first entry that concerned the target. `entry`: its newest in the chunk.
+
+    `problem`: why its key could not be made.
+    """
+
+    rid: int
+    first: int
+    mask: int
+    entry: Entry
+    part: PlacePart
+    key: str | None = None
+    is_new: bool = False
+    problem: ValueRefused | None = None
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Items of a chunk by place. `keys`: rid → key at this target, by place, for the records they refer to."""
+
+    items: dict[int, list[Item]]
+    keys: dict[int, dict[int, str]]
+    aliases: dict[int, int]
+    taken: set[tuple[int, str]]
+    """(place, key) that new records would get but other records have."""
+    rids: set[int]
+    """Records that were due, written or not."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.items
+
+
+Fresh = dict[int, dict[int, str]]
+"""Keys handed out in a delivery that is not committed yet: place → rid → key."""
+
+
+def gather(
+    tx: HubTransaction, topology: Topology, system: SystemPart, after: int, until: int, fresh: Fresh
+) -> Gathered:
+    """What entries behind `after` up to `until` mean for `system`, as of `until`."""
+    due = _due(tx, system, tx.read_journal(after, until))
+    items: dict[int, list[Item]] = {}
+    by_entity: dict[int, list[tuple[int, int, Entry]]] = {}
+    rids = set(due)
+    for first, mask, entry in due.values():
+        by_entity.setdefault(entry.entity, []).append((first, mask, entry))
+    for entity, found in by_entity.items():
+        for item in _placed(tx, system, entity, found, fresh):
+            items.setdefault(item.part.id, []).append(item)
+    keys, aliases = _referred(tx, topology, items, fresh)
+    taken = _name_newcomers(tx, topology, items)
+    return Gathered(items=items, keys=keys, aliases=aliases, taken=taken, rids=rids)
+
+
+def _due(tx: HubTransaction, system: SystemPart, entries: Iterable[Entry]) -> dict[int, tuple[int, int, Entry]]:
+    """Rid → (first entry that concerns the system, fields, newest entry)."""
+    bit, stretched = system.bit, tx.stretched(system.id)
+    due: dict[int, tuple[int, int, Entry]] = {}
+    for entry in entries:
+        rid = entry.rid
+        known = due.get(rid)
+        if entry.concerned & bit and (rid not in stretched or _reaches(tx, system.id, entry)):
+            if known is None:
+                due[rid] = (entry.seq, entry.mask, entry)
+            else:
+                due[rid] = (known[0], known[1] | entry.mask, entry)
+        elif known is not None:
+            due[rid] = (known[0], known[1], entry)
+    return due
+
+
+def _reaches(tx: HubTransaction, system: int, entry: Entry) -> bool:
+    """Whether a delivery of this entry may go to a record that was refused; its retry brings what came before."""
+    stretches = tx.stretches(system, entry.rid)
+    if not stretches:
+        return True
+    good = stretches[-1].good
+    return good is not None and entry.seq >= good
+
+
+def _placed(
+    tx: HubTransaction, system: SystemPart, entity: int, found: list[tuple[int, int, Entry]], fresh: Fresh
+) -> Iterable[Item]:
+    """Items with the place each record has or would get at the system; none for those that do not go there."""
+    parts = system.places_of(entity)
+    unplaced = {entry.rid: (first, mask, entry) for first, mask, entry in found}
+    for part in parts:
+        keys = _keys(tx, part.id, list(unplaced), fresh)
+        left = tx.left_of(part.id)
+        for rid, key in keys.items():
+            first, mask, entry = unplaced.pop(rid)
+            if rid not in left:
+                yield Item(rid, first, mask, entry, part, key)
+    for rid, (first, mask, entry) in unplaced.items():
+        if not entry.value(ALIVE):
+            continue
+        part = next((p for p in parts if p.place.key_rule is not KeyRule.NONE and _accepts(p, entry)), None)
+        if part is not None:
+            yield Item(rid, first, mask, entry, part, None, is_new=True)
+
+
+def _accepts(part: PlacePart, entry: Entry) -> bool:
+    return part.place.accepts(part.entity)(document(part, entry))
+
+
+def document(part: PlacePart, entry: Entry) -> CanonicalRow:
+    """The record in the entity's full width: fields younger than the version are null."""
+    width = len(part.entity.fields)
+    if len(entry.values) == width:
+        return entry.values
+    return (*entry.values, *(None for _ in range(width - len(entry.values))))
+
+
+def _referred(
+    tx: HubTransaction, topology: Topology, items: dict[int, list[Item]], fresh: Fresh
+) -> tuple[dict[int, dict[int, str]], dict[int, int]]:
+    """Keys of the records that items refer to, for every place of the system that holds such records."""
+    wanted: dict[int, set[int]] = {}
+    aliases: dict[int, int] = {}
+    for place, found in items.items():
+        part = topology.places[place]
+        for n, name in part.entity.references:
+            parts = [p for p in topology.systems[part.system].places if p.entity.name == name]
+            rids = {item.entry.value(n) for item in found} - {None}
+            for rid in rids:
+                assert isinstance(rid, int)
+                means = tx.alias(rid)
+                if means != rid:
+                    aliases[rid] = means
+                for other in parts:
+                    wanted.setdefault(other.id, set()).add(means)
+    return {place: _keys(tx, place, list(rids), fresh) for place, rids in wanted.items()}, aliases
+
+
+def _keys(tx: HubTransaction, place: int, rids: list[int], fresh: Fresh) -> dict[int, str]:
+    keys = tx.keys_of(place, rids)
+    handed_out = fresh.get(place)
+    if handed_out:
+        keys.update((rid, handed_out[rid]) for rid in rids if rid in handed_out)
+    return keys
+
+
+def _name_newcomers(tx: HubTransaction, topology: Topology, items: dict[int, list[Item]]) -> set[tuple[int, str]]:
+    """Give new records their keys, where the mapping makes them; returns keys that belong to others already."""
+    taken: set[tuple[int, str]] = set()
+    for place, found in items.items():
+        part = topology.places[place]
+        new = [item for item in found if item.is_new]
+        if not new or part.place.key_rule is KeyRule.ASSIGNED:
+            continue
+        allocate = part.place.allocate(part.entity)
+        for item in new:
+            try:
+                item.key = allocate(topology.hub_id, item.rid, document(part, item.entry))
+            except ValueRefused as problem:
+                item.problem = problem
+        known = tx.load_rids(place, [item.key for item in new if item.key is not None])
+        taken.update((place, item.key) for item in new if item.key is not None and item.key in known)
+    return taken

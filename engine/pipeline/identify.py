@@ -1,0 +1,63 @@
+"""Stage 3: which record is a row, and which records do its references mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.hub.transaction import HubTransaction
+from engine.model.entity import ALIVE
+from engine.model.record import PLACEHOLDER, Entry
+from engine.model.value import ABSENT, CanonicalRow
+from engine.pipeline.topology import EntityPart, PlacePart, Topology
+
+if TYPE_CHECKING:
+    from engine.pipeline.canonicalize import PlaceRows
+
+
+def resolve_references(tx: HubTransaction, topology: Topology, rows: PlaceRows) -> list[CanonicalRow | None]:
+    """The records with keys in reference fields replaced by rids; a placeholder is made for a key never seen."""
+    records = list(rows.records)
+    for index, place in rows.references:
+        texts = {str(r[index]) for r in records if r is not None and r[index] is not None and r[index] is not ABSENT}
+        known = tx.load_rids(place, texts)
+        for text in sorted(texts - known.keys()):
+            add_placeholder(tx, topology.places[place], text)
+        known = tx.load_rids(place, texts)
+        for i, record in enumerate(records):
+            if record is not None and record[index] is not None and record[index] is not ABSENT:
+                records[i] = (*record[:index], known[str(record[index])], *record[index + 1 :])
+    return records
+
+
+def add_placeholder(tx: HubTransaction, part: PlacePart, key: str) -> int:
+    """A record that something refers to; its row will fill it when it comes."""
+    seq = tx.last_seq + 1
+    values = (None,) * len(part.entity.fields)
+    tx.append(Entry(seq, seq, part.entity.id, 0, 0, 0, 0, 0, PLACEHOLDER, 0, values))
+    tx.link(part.id, key, seq)
+    return seq
+
+
+def candidates(tx: HubTransaction, entity: EntityPart, part: PlacePart, record: CanonicalRow) -> list[int]:
+    """Records that the row may be, by the first match rule that finds any.
+
+    Not among them: deleted records, records that have another row in this place, and those whose fields have changed
+    since, so that the key they once had is no longer theirs.
+    """
+    assert entity.match_keys is not None
+    keys = entity.match_keys(tuple(None if v is ABSENT else v for v in record))
+    if not keys:
+        return []
+    found = tx.matches(part.entity.id, keys)
+    for key in keys:
+        fitting: set[int] = set()
+        for rid in found.get(key, ()):
+            means = tx.alias(rid)
+            entry = tx.current(means)
+            if entry is None or entry.value(ALIVE) is False or tx.is_linked(part.id, means):
+                continue
+            if key in entity.match_keys(entry.values):
+                fitting.add(means)
+        if fitting:
+            return sorted(fitting)
+    return []

@@ -1,0 +1,193 @@
+"""Stage 6, last half: what the hub remembers of a delivery, and of what a target refused. Hub side only, no target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from engine.hub.transaction import HubTransaction, Parked, Stretch
+from engine.model.entity import ALIVE
+from engine.model.record import CHANGE, Entry
+from engine.pipeline.gather import Gathered
+from engine.pipeline.slow import append_again
+from engine.pipeline.topology import SystemPart, Topology
+
+RETRY_SECONDS_MIN = 15.0
+RETRY_SECONDS_MAX = 3600.0
+
+
+class Refusal(msgspec.Struct):
+    """A record that the target would not have. `first`: seq of the entry that should have reached it."""
+
+    first: int
+    parked: Parked
+
+
+class Prepared(msgspec.Struct):
+    """What the hub must know of a delivery before the target commits it: who did not get what."""
+
+    refusals: list[Refusal]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a delivery did, so far. `links`: (place, key, rid) of new rows."""
+
+    links: list[tuple[int, str, int]] = field(default_factory=lambda: [])
+    refusals: list[Refusal] = field(default_factory=lambda: [])
+    rids: set[int] = field(default_factory=lambda: set())
+    rows_written: int = 0
+    rows_missing: int = 0
+    tables: dict[str, int] = field(default_factory=lambda: {})
+    is_written: bool = False
+
+
+def prepare(tx: HubTransaction, system: SystemPart, seq: int, refusals: list[Refusal]) -> None:
+    """Note refusals before the target's commit: after it, a crash could not tell them from what was delivered."""
+    document = msgspec.msgpack.encode(Prepared(refusals))
+    tx.write("insert or replace into prepared values (?, ?, ?)", (system.id, seq, document))
+
+
+def prepared(tx: HubTransaction, system: SystemPart, seq: int) -> list[Refusal]:
+    """The refusals noted for delivery `seq`, none when there were none."""
+    found = tx.rows("select doc from prepared where system = ? and seq = ?", (system.id, seq))
+    return msgspec.msgpack.decode(found[0][0], type=Prepared).refusals if found else []
+
+
+def settle(tx: HubTransaction, topology: Topology, system: SystemPart, seq: int, outcome: Outcome) -> None:
+    """The target holds everything up to `seq` but the refusals: move the cursor."""
+    refused = {refusal.parked.rid for refusal in outcome.refusals}
+    _unpark(tx, system, outcome.rids - refused)
+    for refusal in outcome.refusals:
+        _park(tx, system, refusal)
+    linked = add_links(tx, topology, system, outcome.links)
+    tx.write(
+        "update system set cursor = max(cursor, ?1), marker = case when ?2 then ?1 else marker end,"
+        " delivered_at = case when ?2 then ?3 else delivered_at end, rows_written = rows_written + ?4,"
+        " rows_missing = rows_missing + ?5 where id = ?6",
+        (seq, outcome.is_written, tx.clock.now(), outcome.rows_written, outcome.rows_missing, system.id),
+    )
+    tx.write("delete from prepared where system = ?", (system.id,))
+    _retry_waiting(tx, topology, system, linked)
+    tx.mark_boundary()
+
+
+def _unpark(tx: HubTransaction, system: SystemPart, rids: set[int]) -> None:
+    waiting = {rid for (rid,) in tx.rows(
+        "select rid from parked where direction = 'target' and system = ?", (system.id,)
+    )}  # fmt: skip
+    for rid in waiting & rids:
+        tx.write("delete from parked where direction = 'target' and system = ? and rid = ?", (system.id, rid))
+
+
+def _park(tx: HubTransaction, system: SystemPart, refusal: Refusal) -> None:
+    parked = refusal.parked
+    assert parked.rid is not None
+    stretches = tx.stretches(system.id, parked.rid)
+    if stretches and stretches[-1].good == refusal.first:
+        # The retry itself was refused: still the same stretch.
+        tx.set_stretch(system.id, parked.rid, Stretch(stretches[-1].refused, None))
+    elif not stretches or stretches[-1].good is not None:
+        tx.set_stretch(system.id, parked.rid, Stretch(refusal.first, None))
+    tx.park(parked)
+    found = tx.rows(
+        "select attempts from parked where direction = 'target' and system = ? and rid = ?", (system.id, parked.rid)
+    )
+    pause = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2 ** min(found[0][0] - 1, 20))
+    # Not all at once: records refused together are tried again over half the pause.
+    pause *= 1 + parked.rid % 64 / 128
+    tx.write(
+        "update parked set try_after = ? where direction = 'target' and system = ? and rid = ?",
+        (tx.clock.now() + int(pause * 1_000_000), system.id, parked.rid),
+    )
+
+
+def add_links(
+    tx: HubTransaction, topology: Topology, system: SystemPart, links: Iterable[tuple[int, str, int]]
+) -> set[int]:
+    """Crosswalk rows of new rows; returns the records linked.
+
+    Users write at the same time. A row that meanwhile came with the same key belongs to the record its capture made:
+    that record is written again over ours, and ours stays without a row. A record that meanwhile got a row of a user's
+    has two now: ours goes, as a deletion that concerns this target alone.
+    """
+    by_place: dict[int, list[tuple[str, int]]] = {}
+    for place, key, rid in links:
+        by_place.setdefault(place, []).append((key, rid))
+    linked: set[int] = set()
+    for place, pairs in by_place.items():
+        known = dict(tx.load_rids(place, [key for key, _ in pairs]))
+        keys = tx.keys_of(place, [rid for _, rid in pairs])
+        for key, rid in pairs:
+            owner = known.get(key)
+            if owner == rid:
+                linked.add(rid)
+            elif owner is not None:
+                _give_back(tx, topology, system, owner)
+            elif rid in keys:
+                _remove_double(tx, topology, system, place, key)
+            else:
+                tx.link(place, key, rid)
+                linked.add(rid)
+    return linked
+
+
+def _give_back(tx: HubTransaction, topology: Topology, system: SystemPart, owner: int) -> None:
+    entry = tx.current(owner)
+    if entry is not None:
+        append_again(tx, entry, topology.entities[entry.entity].full, system.bit)
+
+
+def _remove_double(tx: HubTransaction, topology: Topology, system: SystemPart, place: int, key: str) -> None:
+    entity = topology.places[place].entity
+    seq = tx.last_seq + 1
+    values = (False, *(None for _ in entity.fields[1:]))
+    tx.append(Entry(seq, seq, entity.id, 0, tx.clock.now(), 1 << ALIVE, system.bit, 0, CHANGE, 0, values))
+    tx.link(place, key, seq)
+
+
+def retry(tx: HubTransaction, topology: Topology, system: SystemPart, rid: int) -> bool:
+    """Journal a parked record again for this target alone, so that it is delivered in order like everything else."""
+    stretches = tx.stretches(system.id, rid)
+    if not stretches or stretches[-1].good is not None:
+        return False
+    entry = tx.current(rid)
+    assert entry is not None
+    again = append_again(tx, entry, topology.entities[entry.entity].full, system.bit)
+    tx.set_stretch(system.id, rid, Stretch(stretches[-1].refused, again.seq))
+    return True
+
+
+def retry_due(tx: HubTransaction, topology: Topology, system: SystemPart) -> int:
+    """Try again what has waited long enough; returns how many."""
+    rows = tx.rows(
+        "select rid from parked where direction = 'target' and system = ? and try_after <= ? limit 1000",
+        (system.id, tx.clock.now()),
+    )
+    count = sum(retry(tx, topology, system, rid) for (rid,) in rows)
+    if count:
+        tx.mark_boundary()
+    return count
+
+
+def _retry_waiting(tx: HubTransaction, topology: Topology, system: SystemPart, linked: set[int]) -> None:
+    """Records that waited for one which has a row now."""
+    waiting = tx.rows(
+        "select rid, waits_for from parked where direction = 'target' and system = ? and waits_for is not null",
+        (system.id,),
+    )
+    for rid, waits_for in waiting:
+        if waits_for in linked:
+            retry(tx, topology, system, rid)
+
+
+def recover_links(gathered: Gathered, refused: set[int]) -> list[tuple[int, str, int]]:
+    """The links that a committed delivery made whose settling was lost: keys are made the same way again."""
+    return [
+        (item.part.id, item.key, item.rid)
+        for items in gathered.items.values()
+        for item in items
+        if item.is_new and item.key is not None and item.rid not in refused
+    ]

@@ -1,0 +1,238 @@
+"""The rare ways of a change: possible conflicts, first links, deletions, keys that move, rows that leave.
+
+Everything here is exact and one record at a time; `commit` sends here what its straight line cannot decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from engine.hub.transaction import HubTransaction, Overlay, Stretch
+from engine.model.entity import ALIVE
+from engine.model.record import AGAIN, CHANGE, PLACEHOLDER, Entry, Value, bits
+from engine.model.value import ABSENT, CanonicalRow
+from engine.pipeline.canonicalize import PlaceRows
+from engine.pipeline.identify import candidates
+from engine.pipeline.resolve import NEVER, Decisions, History, Rules, resolve, seen_of
+from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology
+from engine.ports import Deletes
+
+
+class Slow:
+    """Works on one hub transaction for one source. `conflicts` and `reviews` count what was recorded."""
+
+    def __init__(self, topology: Topology, system: SystemPart, tx: HubTransaction) -> None:
+        self.topology = topology
+        self.system = system
+        self.tx = tx
+        self.conflicts = 0
+        self.reviews = 0
+
+    def current(self, rid: int) -> Entry:
+        entry = self.tx.current(rid)
+        assert entry is not None, "a crosswalk row points at a record that the journal does not have"
+        return entry
+
+    def take(
+        self, part: PlacePart, entity: EntityPart, rid: int, key: str, record: CanonicalRow, time: int, seen: int
+    ) -> None:
+        """A row of a record that is known."""
+        tx = self.tx
+        if rid in tx.left_of(part.id):
+            tx.set_left(part.id, key, rid, is_left=False)
+            self.join(entity, rid, record, time)
+            return
+        entry = self.current(rid)
+        if entry.kind == PLACEHOLDER and entity.match_keys is not None:
+            found = candidates(tx, entity, part, record)
+            if len(found) == 1:
+                tx.set_alias(rid, found[0])
+                tx.relink(part.id, key, found[0])
+                self.join(entity, found[0], record, time)
+                return
+        self.apply(entity, rid, _sent(record), time, seen)
+
+    def newcomer(self, part: PlacePart, entity: EntityPart, key: str, record: CanonicalRow, time: int) -> None:
+        """A row whose key was never seen: the record it matches, or a new one; several matches wait for a person."""
+        tx = self.tx
+        found = candidates(tx, entity, part, record) if entity.match_keys is not None else []
+        if len(found) == 1:
+            tx.link(part.id, key, found[0])
+            self.join(entity, found[0], record, time)
+            return
+        seq = tx.last_seq + 1
+        values = tuple(None if v is ABSENT else v for v in record)
+        mask = sum(1 << n for n, v in enumerate(values) if v is not None)
+        others = 0 if found else entity.concerned & ~self.system.bit
+        tx.append(Entry(seq, seq, part.entity.id, self.system.id, time, mask, others, 0, CHANGE, 0, values))
+        tx.link(part.id, key, seq)
+        self.remember_matches(entity, seq, values)
+        if found:
+            tx.write(
+                "insert into review (system, place, key, rid, candidates, created_at) values (?, ?, ?, ?, ?, ?)",
+                (self.system.id, part.id, key, seq, msgspec.msgpack.encode(found), tx.clock.now()),
+            )
+            tx.undecided.add(seq)
+            self.reviews += 1
+
+    def join(self, entity: EntityPart, rid: int, record: CanonicalRow, time: int) -> None:
+        """The first look at a row of a record that others know: nothing of theirs had reached this row.
+
+        What differs is concurrent and decided as ever; then the row is brought to what the record is. Deliveries from
+        before that do not count as seen.
+        """
+        tx, system = self.tx, self.system.id
+        tx.write("delete from stretch where system = ? and rid = ?", (system, rid))
+        tx.write("delete from parked where direction = 'target' and system = ? and rid = ?", (system, rid))
+        tx.set_stretch(system, rid, Stretch(1, None))
+        self.apply(entity, rid, _sent(record), time, 0)
+        entry = self.current(rid)
+        mask = sum(1 << n for n, v in enumerate(record) if v is not ABSENT and v != entry.value(n))
+        good = tx.last_seq + 1
+        if mask and entity.concerned & self.system.bit:
+            self.again(entry, mask, self.system.bit)
+        tx.set_stretch(system, rid, Stretch(1, good))
+
+    def take_row(
+        self, part: PlacePart, entity: EntityPart, key: str, record: CanonicalRow, time: int, seen: int
+    ) -> None:
+        """A row, whether or not its key is known."""
+        rid = self.tx.load_keys(part.id, [key]).get(key)
+        if rid is None:
+            self.newcomer(part, entity, key, record, time)
+        else:
+            self.take(part, entity, rid, key, record, time, seen)
+
+    def delete(self, part: PlacePart, entity: EntityPart, key: str, time: int, seen: int) -> None:
+        """A row is gone."""
+        rid = self.tx.load_keys(part.id, [key]).get(key)
+        if rid is None:
+            return
+        if rid in self.tx.left_of(part.id) or part.place.deletes is Deletes.KEEP:
+            self.tx.unlink(part.id, key, rid)
+            return
+        self.apply(entity, rid, {ALIVE: False}, time, seen)
+
+    def leave(self, part: PlacePart, key: str) -> None:
+        """A row does not take part any more; its record goes on without it."""
+        rid = self.tx.load_keys(part.id, [key]).get(key)
+        if rid is not None:
+            self.tx.set_left(part.id, key, rid, is_left=True)
+
+    def move_key(self, part: PlacePart, old_key: str, key: str) -> None:
+        """A row's key changed: the record goes with it."""
+        rid = self.tx.load_keys(part.id, [old_key]).get(old_key)
+        if rid is not None and old_key != key:
+            self.tx.relink(part.id, key, rid)
+
+    def unpark_row(self, part: PlacePart, key: str) -> None:
+        """A newer state of a row that was set aside has come: what was set aside is history."""
+        self.tx.unpark_key(part.id, key)
+
+    def remember_matches(self, entity: EntityPart, rid: int, values: tuple[Value, ...]) -> None:
+        if entity.match_keys is not None:
+            self.tx.add_match_keys(entity.entity.id, entity.match_keys(values), rid)
+
+    def learn_stored(self, rows: PlaceRows, seen: int) -> None:
+        """What a system made of our delivery `seen`: where it stores something else, remember what it holds."""
+        tx, system = self.tx, self.system.id
+        known = tx.load_keys(rows.part.id, rows.keys)
+        for key, record in zip(rows.keys, rows.records, strict=True):
+            rid = known.get(key)
+            if record is None or rid is None:
+                continue
+            entry = next((e for e in self.chain(rid, seen) if e.seq <= seen), None)
+            if entry is None:
+                continue
+            references = {n for n, _ in rows.references}
+            for n, value in enumerate(record):
+                if value is ABSENT or n in references:
+                    continue
+                if value != entry.value(n):
+                    tx.set_overlay(system, rid, n, Overlay(value, entry.stamp(n), NEVER))
+                else:
+                    tx.drop_overlay(system, rid, n)
+
+    def apply(self, entity: EntityPart, rid: int, change: Mapping[int, Value], time: int, seen: int) -> None:
+        """Decide a change by the whole rule and journal what follows from it."""
+        tx, system = self.tx, self.system.id
+        seen = seen_of(seen, tx.stretches(system, rid))
+        chain = self.chain(rid, seen)
+        history = History(system=system, chain=chain, overlays=tx.overlays(system, rid), seen=seen)
+        rules = Rules(entity=entity.entity, owners=entity.owners, rank=self.topology.rank)
+        decisions = resolve(rules, history, change, time)
+        self._write(entity, rid, chain[0], decisions, time)
+
+    def chain(self, rid: int, seen: int) -> list[Entry]:
+        """The record's entries, newest first, back to the first one at or before `seen` (it included)."""
+        entry = self.tx.current(rid)
+        found: list[Entry] = []
+        while entry is not None:
+            found.append(entry)
+            if entry.seq <= seen:
+                break
+            entry = self.tx.version(entry.prev)
+        return found
+
+    def again(self, entry: Entry, mask: int, concerned: int) -> Entry:
+        """The same version again, for the systems concerned."""
+        return append_again(self.tx, entry, mask, concerned)
+
+    def _write(self, entity: EntityPart, rid: int, entry: Entry, decisions: Decisions, time: int) -> None:
+        tx, system, bit = self.tx, self.system.id, self.system.bit
+        everyone = 0 if rid in tx.undecided else entity.concerned
+        own: dict[int, int] = {}
+        if decisions.quiet:
+            entry = self._change(entry, decisions.quiet, everyone & ~bit, time)
+            own.update(dict.fromkeys(decisions.quiet, entry.seq))
+        if decisions.loud:
+            entry = self._change(entry, decisions.loud, everyone, time)
+            own.update(dict.fromkeys(decisions.loud, entry.seq))
+        if decisions.lost and everyone & bit:
+            entry = self.again(entry, sum(1 << n for n in decisions.lost), bit)
+            own.update(dict.fromkeys(decisions.lost, entry.seq))
+        for n, (value, stamp, until) in decisions.overlays.items():
+            if stamp is not None and stamp.seq == 0:
+                stamp = stamp._replace(seq=own[n])
+            tx.set_overlay(system, rid, n, Overlay(value, stamp, until or own.get(n, NEVER)))
+        for n in decisions.void:
+            tx.drop_overlay(system, rid, n)
+        if (decisions.quiet or decisions.loud) and entity.match_keys is not None:
+            self.remember_matches(entity, rid, entry.values)
+        for conflict in decisions.conflicts:
+            seq = own.get(bits(conflict.mask)[0], 0)
+            if conflict.winner.seq == 0:
+                conflict = conflict._replace(winner=conflict.winner._replace(seq=seq))
+            tx.add_conflict(conflict._replace(seq=entry.seq, rid=rid))
+            self.conflicts += 1
+
+    def _change(self, entry: Entry, values: Mapping[int, Value], concerned: int, time: int) -> Entry:
+        tx, system, bit = self.tx, self.system.id, self.system.bit
+        mask = sum(1 << n for n in values)
+        width = max(len(entry.values), max(values) + 1)
+        document = tuple(values[n] if n in values else entry.value(n) for n in range(width))
+        foreign = entry.foreign if entry.origin == system and not entry.concerned & bit else entry.seq
+        seq = tx.last_seq + 1
+        new = Entry(
+            seq, entry.rid, entry.entity, system, time, mask, concerned, entry.seq, CHANGE, foreign, document,
+            entry.stamps_without(mask),
+        )  # fmt: skip
+        tx.append(new)
+        return new
+
+
+def append_again(tx: HubTransaction, entry: Entry, mask: int, concerned: int) -> Entry:
+    """Journal a record's present version again: the fields in `mask`, for the systems concerned."""
+    seq = tx.last_seq + 1
+    again = Entry(
+        seq, entry.rid, entry.entity, 0, 0, mask, concerned, entry.seq, AGAIN, entry.seq, entry.values,
+        entry.stamps_without(0),
+    )  # fmt: skip
+    tx.append(again)
+    return again
+
+
+def _sent(record: CanonicalRow) -> dict[int, Value]:
+    return {n: v for n, v in enumerate(record) if v is not ABSENT}
