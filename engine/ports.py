@@ -115,6 +115,11 @@ class Source(Protocol):
 class Feed(Protocol):
     """An open log. One task calls `receive`; `confirm` and `chunk` may be called by others of the same event loop."""
 
+    @property
+    def position(self) -> Position:
+        """Everything up to here has been handed out; at first the place where the log was opened."""
+        ...
+
     async def receive(self, rows_max: int) -> Batch:
         """The next stretch of the log, as soon as there is any; at most about `rows_max` rows.
 

@@ -334,6 +334,7 @@ class _Writing:
             rid=item.rid,
             key=item.key,
             seq=item.first,
+            seen=0,
             code=error.code,
             reason="waits" if waits_for else reason,
             message=error.message,

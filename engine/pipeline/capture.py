@@ -1,0 +1,226 @@
+"""Stage 1: one source's lane. What the feed hands over is canonicalized here and committed by a second task, one batch
+behind; the source is told to forget only what the hub has durably committed.
+
+The first copy of a table runs in the same lane: pages read beside the log are injected where the log has passed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import anyio
+import msgspec
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from engine.errors import SourceError
+from engine.hub.sqlite import SqliteHub
+from engine.hub.transaction import HubTransaction
+from engine.model.change import READ, Chunk, TableRows
+from engine.model.table import Shape
+from engine.model.value import ABSENT
+from engine.pipeline.canonicalize import CanonicalBatch, Canonicalizer, CanonicalSegment, PlaceRows, wire_row
+from engine.pipeline.commit import Committer, Counts
+from engine.pipeline.signals import Signals
+from engine.pipeline.topology import SystemPart, Topology
+from engine.ports import Feed
+
+# One hub commit: enough that its fsync costs nothing per row, little enough for memory and for the next lane's turn.
+BATCH_ROWS = 10_000
+# One page of a first copy.
+CHUNK_ROWS = 5_000
+# A page is read again when rows in it changed meanwhile and the log did not show them whole; then somebody is told.
+CHUNK_ATTEMPTS_MAX = 20
+
+Committed = Callable[[Counts, CanonicalBatch], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Copy:
+    """A page that waits for the log to pass it."""
+
+    chunk: Chunk
+    seen: int
+    touched: set[str] = field(default_factory=lambda: set())
+    is_partial: bool = False
+    """A touched row came without all its columns, so the log alone does not make up for the page's row."""
+    attempts: int = 0
+
+
+class Capturer:
+    """One source's lane over one open feed."""
+
+    def __init__(
+        self,
+        hub: SqliteHub,
+        topology: Topology,
+        system: SystemPart,
+        feed: Feed,
+        signals: Signals,
+        on_commit: Committed,
+    ) -> None:
+        self.hub = hub
+        self.topology = topology
+        self.system = system
+        self.feed = feed
+        self.signals = signals
+        self.on_commit = on_commit
+        self.canonicalizer = Canonicalizer(system)
+        self.committer = Committer(topology, system)
+        self._seen = 0
+        self._to_copy: list[tuple[str, tuple[str, ...] | None]] = []
+        self._copy: _Copy | None = None
+
+    async def run(self) -> None:
+        """Capture until cancelled or something fails. Raises the feed's and the hub's errors."""
+        self._seen, self._to_copy = await self.hub.read(self._progress)
+        send, receive = anyio.create_memory_object_stream[CanonicalBatch](1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._capture, send, name=f"capture {self.system.name}")
+            tasks.start_soon(self._commit, receive, name=f"commit {self.system.name}")
+
+    def _progress(self, tx: HubTransaction) -> tuple[int, list[tuple[str, tuple[str, ...] | None]]]:
+        done: dict[int, tuple[bytes | None, int]] = {
+            place: (key, is_done) for place, key, is_done in tx.rows("select place, last_key, is_done from snapshot")
+        }
+        to_copy: list[tuple[str, tuple[str, ...] | None]] = []
+        for table in self.system.tables:
+            states = [done.get(part.id, (None, 0)) for part in self.system.places if part.place.table == table]
+            if all(is_done for _, is_done in states):
+                continue
+            keys = [msgspec.msgpack.decode(key, type=tuple[str, ...]) if key else None for key, _ in states]
+            to_copy.append((table, keys[0] if len(set(keys)) == 1 else None))
+        return tx.seen(self.system.id), to_copy
+
+    async def _capture(self, send: MemoryObjectSendStream[CanonicalBatch]) -> None:
+        async with send:
+            await self._start_copy()
+            while True:
+                if self._copy is not None and self._has_passed(self._copy):
+                    await send.send(self._inject(self._copy))
+                    await self._start_copy()
+                    continue
+                batch = await self.feed.receive(BATCH_ROWS)
+                canonical = self.canonicalizer.canonicalize(batch)
+                for segment in canonical.segments:
+                    self._seen = max(self._seen, segment.seen or 0)
+                    if self._copy is not None:
+                        _touch(self._copy, segment.rows)
+                # Cancelled here, the batch is lost with this lane; the feed is opened again where the hub is.
+                await send.send(canonical)
+
+    async def _commit(self, receive: MemoryObjectReceiveStream[CanonicalBatch]) -> None:
+        async with receive:
+            async for batch in receive:
+                await self._wait_settled(max((segment.seen or 0 for segment in batch.segments), default=0))
+                counts = await self.hub.transact(lambda tx, batch=batch: self.committer.commit(tx, batch))
+                if batch.position is not None:
+                    self.feed.confirm(batch.position)
+                if counts.entries:
+                    self.signals.journal.ring()
+                if batch.done:
+                    self.signals.cursor[self.system.id].ring()
+                await self.on_commit(counts, batch)
+
+    async def _wait_settled(self, seen: int) -> None:
+        """Rows behind our delivery `seen` may be rows that it made: wait until the hub knows whose they are."""
+        if not seen:
+            return
+        while True:
+            event = self.signals.cursor[self.system.id].next
+            cursor, last = await self.hub.read(lambda tx: (tx.system(self.system.id, "cursor")[0], tx.last_seq))
+            if cursor >= seen or last < seen or not self.system.is_target:
+                return
+            await event.wait()
+
+    async def _start_copy(self) -> None:
+        """Read the next page of a table that is not copied yet."""
+        attempts = 0
+        if self._copy is not None and self._copy.is_partial:
+            attempts = self._copy.attempts + 1
+            if attempts > CHUNK_ATTEMPTS_MAX:
+                raise SourceError(
+                    f"system {self.system.name}: rows of {self._copy.chunk.page.shape.name} change faster than they"
+                    " can be copied",
+                    hint="Start the first copy at a quieter time.",
+                    system=self.system.name,
+                )
+        self._copy = None
+        if self._to_copy:
+            table, after = self._to_copy[0]
+            seen = self._seen
+            self._copy = _Copy(await self.feed.chunk(table, after, CHUNK_ROWS), seen, attempts=attempts)
+
+    def _has_passed(self, copy: _Copy) -> bool:
+        return copy.chunk.high <= self.feed.position
+
+    def _inject(self, copy: _Copy) -> CanonicalBatch:
+        """The page as a batch of its own, without the rows that the log has told about meanwhile."""
+        page = copy.chunk.page
+        batch = CanonicalBatch(None, [], is_whole=True, rows_read=0, rows_echoed=0, committed_at=0)
+        if copy.is_partial:
+            return batch
+        table, _ = self._to_copy[0]
+        rows = TableRows(page.shape, bytearray([READ]) * len(page.rows), page.rows, [page.read_at] * len(page.rows))
+        found = self.canonicalizer.place_rows({table: rows})
+        for place in found:
+            if copy.touched:
+                _drop(place, copy.touched)
+        batch.rows_read = len(page.rows)
+        batch.segments.append(CanonicalSegment(None, [], found, seen_at_read=copy.seen))
+        last = None if page.last_key is None else msgspec.msgpack.encode(page.last_key)
+        parts = [part for part in self.system.places if part.place.table == table]
+        batch.done = [(part.id, last, len(page.rows)) for part in parts]
+        if page.last_key is None:
+            self._to_copy.pop(0)
+        else:
+            self._to_copy[0] = (table, page.last_key)
+        return batch
+
+
+def _touch(copy: _Copy, found: list[PlaceRows]) -> None:
+    table = copy.chunk.page.shape.name
+    for rows in found:
+        if rows.part.place.table == table:
+            copy.touched.update(rows.keys)
+            copy.touched.update(rows.old_keys.values())
+            bits = rows.mask
+            for record in rows.records:
+                if record is not None and any(v is ABSENT and bits >> n & 1 for n, v in enumerate(record)):
+                    copy.is_partial = True
+
+
+def _drop(rows: PlaceRows, touched: set[str]) -> None:
+    kept = [n for n, key in enumerate(rows.keys) if key not in touched]
+    if len(kept) == len(rows.keys):
+        return
+    rows.keys = [rows.keys[n] for n in kept]
+    rows.records = [rows.records[n] for n in kept]
+    rows.times = [rows.times[n] for n in kept]
+    rows.ops = bytearray(rows.ops[n] for n in kept)
+    rows.problems = {i: rows.problems[n] for i, n in enumerate(kept) if n in rows.problems}
+    rows.documents = {i: rows.documents[n] for i, n in enumerate(kept) if n in rows.documents}
+
+
+def replay_parked(tx: HubTransaction, topology: Topology, system: SystemPart, shapes: dict[str, Shape]) -> Counts:
+    """Read rows of a source that were set aside again, under the mapping and shapes of now; what still cannot be read
+    stays. `seen` is what it was when they were captured: what came since is concurrent."""
+    canonicalizer, committer, counts = Canonicalizer(system), Committer(topology, system), Counts()
+    first = tx.last_seq
+    for part in system.places:
+        shape = shapes.get(part.place.table)
+        if shape is None:
+            continue
+        parked = tx.rows(
+            "select seen, parked_at, doc from parked where direction = 'source' and place = ? order by id", (part.id,)
+        )
+        for seen, at, document in parked:
+            table = TableRows(shape, bytearray([READ]), [wire_row(shape, document)], [at])
+            for rows in canonicalizer.place_rows({part.place.table: table}):
+                if rows.part is part:
+                    committer.take_rows(tx, rows, seen, counts)
+    if tx.last_seq > first:
+        tx.mark_boundary()
+    counts.entries = tx.last_seq - first
+    counts.last_seq = tx.last_seq
+    return counts
