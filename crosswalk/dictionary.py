@@ -1,0 +1,338 @@
+"""The canonical data dictionary: what entities and fields there are, what they mean, and who owns them.
+
+A dictionary is TOML; `dictionaries/service.toml` ships. One that says `extends = "service"` starts from the shipped one
+and adds entities and fields or changes single properties of them. Owners are written as roles ("crm", "fsm", "erp");
+`Dictionary.for_systems` puts the systems of one configuration in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import Any, cast
+
+import msgspec
+
+from crosswalk.lines import Path
+from crosswalk.matching import NORMALISERS
+from crosswalk.problems import Problems, convert_form, near, read_toml
+from crosswalk.units import CODE_LISTS, CURRENCIES, dimension
+from engine.errors import ConfigError
+from engine.model.entity import Entity, Field, Match, Others, Policy, Type
+
+SHIPPED = FilePath(__file__).parent / "dictionaries"
+EXTENDS_MAX = 8
+NAMED = r"[a-z][a-z0-9_]*"
+
+Name = str
+
+
+class FieldForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    type: Type
+    description: str = ""
+    unit: str | None = None
+    values: list[str] = []
+    owner: str | None = None
+    others: Others | None = None
+    policy: Policy | None = None
+    group: str | None = None
+    reference: str | None = None
+    length: int | None = None
+    scale: int | None = None
+    required: bool = False
+    pii: str | None = None
+
+
+class MatchForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    fields: list[str]
+    normalise: list[str] | None = None
+
+
+class EntityForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    description: str = ""
+    owner: str | None = None
+    others: Others | None = None
+    match: list[Any] = []
+    fields: dict[str, Any] = {}
+
+
+class DictionaryForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    extends: str | None = None
+    description: str = ""
+    entities: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dictionary:
+    """All entities, in the order of the file. Owners are roles until `for_systems`."""
+
+    entities: tuple[Entity, ...]
+    description: str = ""
+
+    def entity(self, name: str) -> Entity | None:
+        return next((entity for entity in self.entities if entity.name == name), None)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Every owner named in it."""
+        return frozenset(field.owner for entity in self.entities for field in entity.fields if field.owner)
+
+    def for_systems(self, names: Collection[str], roles: Mapping[str, str] | None = None) -> Dictionary:
+        """The dictionary with owners that are systems of this configuration.
+
+        `roles` says which role a system plays (system → role); a system without an entry plays the role of its own
+        name. A field whose owner no system plays has no owner here. Raises `ConfigError` when two systems play one
+        role, or `roles` names a system that does not exist.
+        """
+        given = dict(roles or {})
+        problems = [f"role {role!r} is given to {name!r}, which is no system{near(name, names)}"
+                    for name, role in given.items() if name not in names]  # fmt: skip
+        players: dict[str, str] = {}
+        for name in names:
+            role = given.get(name, name)
+            if role in players:
+                problems.append(f"systems {players[role]!r} and {name!r} both play the role {role!r}")
+            players[role] = name
+        if problems:
+            raise ConfigError(f"the roles of the systems do not fit: {problems[0]}", problems=tuple(problems))
+
+        def owned(field: Field) -> Field:
+            return msgspec.structs.replace(field, owner=players.get(field.owner) if field.owner else None)
+
+        entities = tuple(
+            msgspec.structs.replace(entity, fields=tuple(owned(field) for field in entity.fields))
+            for entity in self.entities
+        )
+        return replace(self, entities=entities)
+
+
+def load_dictionary(source: str | FilePath) -> Dictionary:
+    """Load a TOML file, or the shipped dictionary of that name ("service").
+
+    Raises `ConfigError` listing every problem as "file:line: path: message".
+    """
+    document, problems = read_toml(_find(source, None), "dictionary")
+    form = convert_form(document, DictionaryForm, (), problems)
+    if form is None:
+        problems.raise_if_any("dictionary")
+        raise AssertionError("a form is missing only when there are problems")
+    base = _base_entities(form, problems)
+    merged = _merge(base, form.entities)
+    entities: list[Entity] = []
+    for name, raw in merged.items():
+        entity = _entity(name, raw, merged, problems)
+        if entity is not None:
+            entities.append(entity)
+    if not merged:
+        problems.add((), "no entities")
+    problems.raise_if_any("dictionary")
+    return Dictionary(entities=tuple(entities), description=form.description)
+
+
+def _find(source: str | FilePath, beside: FilePath | None) -> FilePath:
+    """A bare name is a shipped dictionary; anything else is a path, relative to the file that names it."""
+    if isinstance(source, str) and not source.endswith(".toml") and "/" not in source:
+        shipped = SHIPPED / f"{source}.toml"
+        if not shipped.exists():
+            names = [found.stem for found in SHIPPED.glob("*.toml")]
+            problem = f"{beside or source}:1: there is no shipped dictionary {source!r}{near(source, names)}"
+            raise ConfigError(problem, problems=(problem,))
+        return shipped
+    return beside.parent / source if beside else FilePath(source)
+
+
+def _base_entities(form: DictionaryForm, problems: Problems) -> dict[str, Any]:
+    """The raw entities of what the dictionary extends, those of the deepest base first."""
+    chain: list[dict[str, Any]] = []
+    extends, file = form.extends, problems.file
+    while extends is not None:
+        if len(chain) == EXTENDS_MAX:
+            problems.add(("extends",), "dictionaries extend each other in a circle")
+            break
+        try:
+            file = _find(extends, file)
+            document, found = read_toml(file, "dictionary")
+            base = convert_form(document, DictionaryForm, (), found)
+            found.raise_if_any("dictionary")
+        except ConfigError as error:
+            problems.add(("extends",), error.message)
+            break
+        assert base is not None
+        chain.append(base.entities)
+        extends = base.extends
+    merged: dict[str, Any] = {}
+    for entities in reversed(chain):
+        merged = _merge(merged, entities)
+    return merged
+
+
+def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key; anything else replaces what was there."""
+    merged = dict(base)
+    for key, value in own.items():
+        present = merged.get(key)
+        if isinstance(present, dict) and isinstance(value, dict):
+            merged[key] = _merge(cast(dict[str, Any], present), cast(dict[str, Any], value))
+        else:
+            merged[key] = value
+    return merged
+
+
+def _entity(name: str, raw: object, merged: Mapping[str, Any], problems: Problems) -> Entity | None:
+    path: Path = ("entities", name)
+    if not name.isidentifier() or name != name.lower():
+        problems.add(path, "a name of lower-case letters, digits and underscores is wanted")
+    form = convert_form(raw, EntityForm, path, problems)
+    if form is None:
+        return None
+    raws = {"alive": {"type": "boolean"}} | form.fields
+    if isinstance(raws["alive"], dict):
+        raws["alive"] = {"type": "boolean", "description": "False once the record is deleted."} | raws["alive"]
+    fields: list[Field] = []
+    for field_name in sorted(raws, key=lambda field_name: field_name != "alive"):
+        field = _field(field_name, raws[field_name], form, (*path, "fields", field_name), merged, problems)
+        if field is not None:
+            fields.append(field)
+    by_name = {field.name: field for field in fields}
+    _check_money(by_name, path, problems)
+    _check_groups(by_name, path, problems)
+    matches = [_match(rule, by_name, (*path, "match", n), problems) for n, rule in enumerate(form.match)]
+    return Entity(
+        name=name,
+        fields=tuple(fields),
+        matches=tuple(match for match in matches if match is not None),
+        description=form.description,
+    )
+
+
+def _field(
+    name: str, raw: object, entity: EntityForm, path: Path, merged: Mapping[str, Any], problems: Problems
+) -> Field | None:
+    if not name.isidentifier() or name != name.lower():
+        problems.add(path, "a name of lower-case letters, digits and underscores is wanted")
+    form = convert_form(raw, FieldForm, path, problems)
+    if form is None:
+        return None
+    _check_field(name, form, path, merged, problems)
+    # An owner of "" takes away the one that the entity gives.
+    owner = entity.owner if form.owner is None else form.owner
+    return Field(
+        name=name,
+        type=form.type,
+        owner=owner or None,
+        others=form.others or entity.others or Others.RESTORE,
+        policy=form.policy or Policy.LATEST,
+        group=form.group,
+        reference=form.reference,
+        unit=form.unit,
+        values=tuple(form.values),
+        length=form.length,
+        scale=2 if form.type is Type.MONEY and form.scale is None else form.scale,
+        is_required=form.required,
+        description=form.description,
+        pii=form.pii,
+    )
+
+
+def _check_field(name: str, form: FieldForm, path: Path, merged: Mapping[str, Any], problems: Problems) -> None:
+    kind = form.type
+    if name == "alive" and kind is not Type.BOOLEAN:
+        problems.add((*path, "type"), "'alive' says whether the record exists; it is a boolean")
+    if kind is Type.REFERENCE:
+        if form.reference is None:
+            problems.add(path, 'a reference says which entity it refers to: reference = "…"')
+        elif form.reference not in merged:
+            problems.add((*path, "reference"), f"there is no entity {form.reference!r}{near(form.reference, merged)}")
+    elif form.reference is not None:
+        problems.add((*path, "reference"), f"only a field of type reference refers to an entity; this is {kind.value}")
+    if kind is Type.ENUM and not form.values:
+        problems.add(path, "an enum lists its values")
+    if form.values and kind is not Type.ENUM:
+        problems.add((*path, "values"), f"only an enum has values; this is {kind.value}")
+    if len(set(form.values)) != len(form.values):
+        problems.add((*path, "values"), "a value is listed twice")
+    if form.scale is not None and (kind not in (Type.DECIMAL, Type.MONEY) or not 0 <= form.scale <= 20):
+        problems.add((*path, "scale"), "a scale of 0 to 20 decimals goes with types decimal and money only")
+    if form.length is not None and (kind is not Type.TEXT or form.length < 1):
+        problems.add((*path, "length"), "a length of at least 1 goes with type text only")
+    if form.policy is Policy.SUM and (
+        kind not in (Type.INTEGER, Type.DECIMAL, Type.MONEY, Type.DURATION) or form.group
+    ):
+        problems.add((*path, "policy"), "only a number that is in no group can add up concurrent changes")
+    _check_unit(form, path, problems)
+
+
+def _check_unit(form: FieldForm, path: Path, problems: Problems) -> None:
+    unit = form.unit
+    if unit is None or form.type is Type.MONEY:
+        return
+    if form.type is Type.TEXT:
+        if unit not in CODE_LISTS:
+            problems.add((*path, "unit"), f"the unit of a text is a list of codes: {', '.join(CODE_LISTS)}")
+    elif form.type is Type.DURATION:
+        if unit != "s":
+            problems.add((*path, "unit"), "durations are in seconds in the dictionary; units belong into mappings")
+    elif form.type in (Type.INTEGER, Type.DECIMAL):
+        if dimension(unit) is None:
+            problems.add((*path, "unit"), f"{unit!r} is no unit that converts")
+    else:
+        problems.add((*path, "unit"), f"type {form.type.value} has no unit")
+
+
+def _check_money(fields: Mapping[str, Field], path: Path, problems: Problems) -> None:
+    """An amount without its currency says nothing: the unit of money is a code, or the field that holds the code."""
+    for name, field in fields.items():
+        if field.type is not Type.MONEY:
+            continue
+        where = (*path, "fields", name)
+        if field.unit is None:
+            problems.add(where, 'money says its currency: unit = "EUR", or the name of the field that holds the code')
+        elif field.unit in fields:
+            currency = fields[field.unit]
+            if currency.type is not Type.TEXT or currency.unit != "ISO 4217":
+                problems.add((*where, "unit"), f'{field.unit!r} must be a text with unit = "ISO 4217"')
+            elif field.group is None or field.group != currency.group:
+                problems.add(
+                    where, f"amount and currency win or lose together: give {name!r} the group of {field.unit!r}"
+                )
+        elif field.unit not in CURRENCIES:
+            problems.add(
+                (*where, "unit"), f"{field.unit!r} is neither a field nor an ISO 4217 code{near(field.unit, fields)}"
+            )
+
+
+def _check_groups(fields: Mapping[str, Field], path: Path, problems: Problems) -> None:
+    """Fields that win or lose as one need one owner and one policy, or there would be nothing to decide by."""
+    first: dict[str, Field] = {}
+    for name, field in fields.items():
+        if field.group is None:
+            continue
+        if name == "alive":
+            problems.add((*path, "fields", name, "group"), "'alive' stands alone")
+        other = first.setdefault(field.group, field)
+        for what in ("owner", "others", "policy"):
+            if getattr(other, what) != getattr(field, what):
+                problems.add(
+                    (*path, "fields", name), f"group {field.group!r} has another {what} at field {other.name!r}"
+                )
+
+
+def _match(raw: object, fields: Mapping[str, Field], path: Path, problems: Problems) -> Match | None:
+    form = convert_form(raw, MatchForm, path, problems)
+    if form is None:
+        return None
+    rules = form.normalise if form.normalise is not None else ["text"] * len(form.fields)
+    if not form.fields:
+        problems.add(path, "a match rule names at least one field")
+    if len(rules) != len(form.fields):
+        problems.add(
+            (*path, "normalise"), f"{len(form.fields)} fields and {len(rules)} rules; one rule a field is wanted"
+        )
+    for name in form.fields:
+        if name not in fields or name == "alive":
+            problems.add((*path, "fields"), f"there is no field {name!r}{near(name, fields)}")
+    for rule in rules:
+        if rule.partition(":")[0] not in NORMALISERS:
+            problems.add((*path, "normalise"), f"there is no rule {rule!r}{near(rule, NORMALISERS)}")
+    return Match(fields=tuple(form.fields), normalise=tuple(rules))

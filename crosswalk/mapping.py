@@ -1,0 +1,545 @@
+"""A system's mapping: which of its tables hold which entities, and how their columns correspond to fields.
+
+Loading checks everything that can be told from the file and the dictionary, and reports all of it at once. What needs
+the table's real columns is checked when a place is compiled for a shape, and by `check`.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from sqlglot.expressions import Expression
+
+from crosswalk.block import Block, Constant, Example, MappedField, Template
+from crosswalk.dictionary import Dictionary
+from crosswalk.expression import SqlProblem, parse_sql
+from crosswalk.invert import constants_of
+from crosswalk.lines import Path
+from crosswalk.matching import EntityMatchKeys, match_keys
+from crosswalk.place import MappedPlace
+from crosswalk.problems import Problems, convert_form, describe, near, read_toml
+from crosswalk.units import CURRENCIES, UNIX_UNITS, factor
+from engine.model.entity import Entity, Field, Type
+from engine.ports import Deletes, KeyRule
+
+_COLUMN = re.compile(r"[^\W\d][\w$]*")
+
+
+class FieldForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    column: str | None = None
+    read: str | None = None
+    write: str | dict[str, str] | None = None
+    values: dict[str, str | int | bool] | None = None
+    unit: str | None = None
+    currency: str | None = None
+    reference: str | None = None
+    place: str | None = None
+    soft_delete: bool = False
+    timezone: str | None = None
+    default: str | int | float | bool | None = None
+    round: int | None = None
+    truncate: bool = False
+    read_only: bool = False
+
+
+class KeyForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    field: str | None = None
+    template: str | None = None
+
+
+class ExampleForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    row: dict[str, Any]
+    record: dict[str, Any] | None = None
+
+
+class TableForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    entity: str
+    key: list[str]
+    place: str | None = None
+    where: str | None = None
+    only: str | None = None
+    insert: dict[str, str | int | float | bool] = {}
+    allocate: str | dict[str, Any] | None = None
+    deletes: str | None = None
+    timezone: str | None = None
+    fields: dict[str, Any] = {}
+    example: list[Any] = []
+
+
+class MappingForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    description: str = ""
+    timezone: str | None = None
+    region: str | None = None
+    table: list[Any] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemMapping:
+    """`engine.ports.Mapping`. `region`: where telephone numbers without a country prefix belong."""
+
+    system: str
+    places: tuple[MappedPlace, ...]
+    region: str = ""
+
+    def match_keys(self, entity: Entity) -> EntityMatchKeys:
+        return match_keys(entity, self.region)
+
+    def place(self, name: str) -> MappedPlace | None:
+        return next((place for place in self.places if place.name == name), None)
+
+
+def load_mapping(path: str | FilePath, dictionary: Dictionary, *, system: str, dialect: str) -> SystemMapping:
+    """Load a system's mapping. `dialect`: sqlglot's name for the SQL of its expressions.
+
+    Raises `ConfigError` listing every problem as "file:line: path: message".
+    """
+    document, problems = read_toml(FilePath(path), "mapping")
+    form = convert_form(document, MappingForm, (), problems)
+    if form is None:
+        problems.raise_if_any("mapping")
+        raise AssertionError("a form is missing only when there are problems")
+    if not form.table:
+        problems.add((), "no [[table]]")
+    loader = _Loader(dictionary, problems, system, dialect, form)
+    blocks = loader.blocks()
+    problems.raise_if_any("mapping")
+    places = tuple(MappedPlace(block) for block in _parents_first(blocks, dictionary))
+    return SystemMapping(system=system, places=places, region=form.region or "")
+
+
+class _Loader:
+    """One load; holds what every step needs."""
+
+    def __init__(
+        self, dictionary: Dictionary, problems: Problems, system: str, dialect: str, form: MappingForm
+    ) -> None:
+        self.dictionary = dictionary
+        self.problems = problems
+        self.system = system
+        self.dialect = dialect
+        self.form = form
+        self.zone = self._zone(form.timezone, ("timezone",))
+        self.tables: list[tuple[Path, TableForm]] = []
+
+    def blocks(self) -> list[Block]:
+        for n, raw in enumerate(self.form.table):
+            table = convert_form(raw, TableForm, ("table", n), self.problems)
+            if table is not None:
+                self.tables.append((("table", n), table))
+        if self.form.region is not None and not re.fullmatch("[A-Z]{2}", self.form.region):
+            self.problems.add(("region",), 'an ISO 3166-1 code is wanted, as "DE"')
+        names: dict[str, Path] = {}
+        for path, table in self.tables:
+            name = table.place or table.name
+            if name in names:
+                self.problems.add(path, f'there are two blocks named {name!r}; give one of them a place = "…"')
+            names[name] = path
+        built = [self._block(path, table) for path, table in self.tables]
+        return [block for block in built if block is not None]
+
+    def _block(self, path: Path, table: TableForm) -> Block | None:
+        entity = self.dictionary.entity(table.entity)
+        if entity is None:
+            known = [entity.name for entity in self.dictionary.entities]
+            self.problems.add((*path, "entity"), f"there is no entity {table.entity!r}{near(table.entity, known)}")
+            return None
+        zone = self._zone(table.timezone, (*path, "timezone")) or self.zone
+        fields = self._fields(entity, table, path, zone)
+        if not table.key:
+            self.problems.add((*path, "key"), "the columns of the key are wanted")
+        if len(set(table.key)) != len(table.key):
+            self.problems.add((*path, "key"), "a column is listed twice")
+        filter_ = self._sql(table.where, (*path, "where"))
+        only = self._sql(table.only, (*path, "only"))
+        if only is not None:
+            self._check_canonical(only, entity, (*path, "only"))
+        rule, key_field, template = self._allocate(entity, table, path)
+        return Block(
+            system=self.system,
+            dialect=self.dialect,
+            where=self._where(path),
+            name=table.place or table.name,
+            table=table.name,
+            entity=entity.name,
+            key=tuple(table.key),
+            filter=filter_,
+            filter_sql=table.where or "",
+            only=only,
+            fields=tuple(fields),
+            constants=self._constants(table, filter_, fields, path),
+            key_rule=rule,
+            key_field=key_field,
+            key_template=template,
+            deletes=self._deletes(table, fields, path),
+            examples=tuple(self._examples(table, path)),
+        )
+
+    # -------------------------------------------------------------------------------------------- fields
+
+    def _fields(self, entity: Entity, table: TableForm, path: Path, zone: ZoneInfo | None) -> list[MappedField]:
+        fields: list[MappedField] = []
+        for name, raw in table.fields.items():
+            where = (*path, "fields", name)
+            shorthand: object = {"column": raw} if isinstance(raw, str) else raw
+            if not isinstance(shorthand, dict):
+                self.problems.add(where, f"a column's name or a table is wanted, not {describe(raw)}")
+                continue
+            form = convert_form(cast(object, shorthand), FieldForm, where, self.problems)
+            if form is None:
+                continue
+            canonical = "alive" if form.soft_delete else name
+            if canonical not in entity.index:
+                self.problems.add(
+                    where, f"entity {entity.name!r} has no field {canonical!r}{near(canonical, entity.index)}"
+                )
+                continue
+            field = entity.fields[entity.index[canonical]]
+            self._check_field(field, form, where)
+            built = self._field(entity, field, form, where, zone)
+            if any(other.name == built.name for other in fields):
+                self.problems.add(where, f"field {built.name!r} is mapped twice")
+            fields.append(built)
+        self._check_written_once(fields, path)
+        return self._with_currencies(entity, fields, path)
+
+    def _field(self, entity: Entity, field: Field, form: FieldForm, where: Path, zone: ZoneInfo | None) -> MappedField:
+        read = self._sql(form.read, (*where, "read"))
+        writes, is_written = self._writes(entity, field, form, read, where)
+        return MappedField(
+            name=field.name,
+            where=self._where(where),
+            column=form.column,
+            read=read,
+            read_sql=form.read or "",
+            writes=writes,
+            values=form.values,
+            unit=form.unit,
+            currency=form.currency,
+            place=self._target_place(field, form, where),
+            zone=self._zone(form.timezone, (*where, "timezone")) or zone,
+            default=form.default,
+            round=form.round,
+            truncate=form.truncate,
+            soft_delete=form.soft_delete,
+            is_read_only=form.read_only or not is_written,
+        )
+
+    def _writes(
+        self, entity: Entity, field: Field, form: FieldForm, read: Expression | None, where: Path
+    ) -> tuple[dict[str, Expression | None], bool]:
+        """Column → SQL (None: the value itself), and whether anything is written at all."""
+        if form.column is not None:
+            return {form.column: None}, True
+        if form.write is None:
+            if read is not None and not form.read_only:
+                self.problems.add(
+                    where,
+                    'an expression does not say how to write back; add write = "column",'
+                    ' write = { column = "SQL" } or read_only = true',
+                )
+            return {}, False
+        if isinstance(form.write, str) and _COLUMN.fullmatch(form.write):
+            return {form.write: None}, True
+        texts = form.write
+        if isinstance(texts, str):
+            columns = sorted(columns_in(read)) if read is not None else []
+            if len(columns) != 1:
+                self.problems.add((*where, "write"), 'say which column is written: write = { column = "SQL" }')
+                return {}, False
+            texts = {columns[0]: texts}
+        writes: dict[str, Expression | None] = {}
+        for column, text in texts.items():
+            expression = self._sql(text, (*where, "write"))
+            if expression is not None:
+                self._check_canonical(expression, entity, (*where, "write"), only=field.name)
+            writes[column] = expression
+        return writes, True
+
+    def _check_field(self, field: Field, form: FieldForm, where: Path) -> None:
+        add = self.problems.add
+        if (form.column is None) == (form.read is None):
+            add(where, "exactly one of column and read is wanted")
+        if form.write is not None and (form.column is not None or form.read_only):
+            add((*where, "write"), "write goes with read, and not with read_only")
+        if form.column is not None and not form.column:
+            add((*where, "column"), "a column's name is wanted")
+        if form.read is not None:
+            for option in ("values", "unit", "default", "truncate", "soft_delete"):
+                if getattr(form, option) not in (None, False):
+                    add((*where, option), f"{option} goes with column; say it in SQL here")
+        self._check_reference(field, form, where)
+        self._check_values(field, form, where)
+        self._check_unit(field, form, where)
+        if form.truncate and field.type is not Type.TEXT:
+            add((*where, "truncate"), f"only text can be cut; {field.name!r} is {field.type.value}")
+        if form.round is not None and (field.type not in (Type.INTEGER, Type.DECIMAL, Type.MONEY, Type.DURATION)
+                                       or not 0 <= form.round <= 20):  # fmt: skip
+            add((*where, "round"), "a number field and 0 to 20 decimals go with round")
+
+    def _check_reference(self, field: Field, form: FieldForm, where: Path) -> None:
+        if field.type is not Type.REFERENCE:
+            for option in ("reference", "place"):
+                if getattr(form, option) is not None:
+                    self.problems.add((*where, option), f"{field.name!r} is {field.type.value}, no reference")
+        elif form.reference is not None and form.reference != field.reference:
+            self.problems.add((*where, "reference"), f"{field.name!r} refers to {field.reference!r} in the dictionary")
+
+    def _check_values(self, field: Field, form: FieldForm, where: Path) -> None:
+        if form.values is None:
+            return
+        path = (*where, "values")
+        if form.unit is not None or form.round is not None:
+            self.problems.add(path, "values and unit or round exclude each other")
+        wanted: dict[Type, type] = {Type.BOOLEAN: bool, Type.INTEGER: int, Type.TEXT: str, Type.ENUM: str}
+        if field.type not in wanted:
+            self.problems.add(path, f"values cannot give a {field.type.value}")
+            return
+        for key, value in form.values.items():
+            if type(value) is not wanted[field.type]:
+                self.problems.add((*path, key), f"a {field.type.value} is wanted, not {describe(value)}")
+            elif field.type is Type.ENUM and value not in field.values:
+                near_ = near(str(value), field.values)
+                self.problems.add((*path, key), f"{field.name!r} has no value {value!r} in the dictionary{near_}")
+
+    def _check_unit(self, field: Field, form: FieldForm, where: Path) -> None:
+        add = self.problems.add
+        if form.currency is not None:
+            if field.type is not Type.MONEY:
+                add((*where, "currency"), f"{field.name!r} is {field.type.value}, no money")
+            elif form.currency not in CURRENCIES:
+                add((*where, "currency"), f"{form.currency!r} is no ISO 4217 code{near(form.currency, CURRENCIES)}")
+        unit = form.unit
+        if unit is None:
+            return
+        if unit in UNIX_UNITS:
+            if field.type not in (Type.TIMESTAMP, Type.DATE):
+                add((*where, "unit"), f"{unit!r} counts time since 1970; {field.name!r} is {field.type.value}")
+            return
+        if field.type not in (Type.INTEGER, Type.DECIMAL, Type.MONEY, Type.DURATION):
+            add((*where, "unit"), f"{field.name!r} is {field.type.value}, which has no unit")
+            return
+        canonical = {Type.DURATION: "s", Type.MONEY: None}.get(field.type, field.unit)
+        if factor(unit, canonical) is None:
+            to = f"to {canonical!r}" if canonical else 'to anything: a plain number as "0.01" is wanted'
+            add((*where, "unit"), f"{unit!r} does not convert exactly {to}")
+
+    def _target_place(self, field: Field, form: FieldForm, where: Path) -> str | None:
+        """The block whose keys a reference holds."""
+        if field.type is not Type.REFERENCE:
+            return None
+        places = [table.place or table.name for _, table in self.tables if table.entity == field.reference]
+        if form.place is not None:
+            if form.place not in places:
+                text = near(form.place, places) or f"; no block maps {field.reference!r}"
+                self.problems.add((*where, "place"), f"no block of {field.reference!r} is named {form.place!r}{text}")
+            return form.place
+        if len(places) == 1:
+            return places[0]
+        if places:
+            self.problems.add(where, f"several blocks map {field.reference!r}: say place = one of {', '.join(places)}")
+        else:
+            self.problems.add(where, f"no block of this mapping maps the entity {field.reference!r} it refers to")
+        return None
+
+    def _with_currencies(self, entity: Entity, fields: list[MappedField], path: Path) -> list[MappedField]:
+        """Money without its currency is refused here: it is mapped, or constant in this table."""
+        mapped = {field.name: field for field in fields}
+        constant: dict[str, str] = {}
+        for field in fields:
+            canonical = entity.fields[entity.index[field.name]]
+            if canonical.type is not Type.MONEY or canonical.unit is None:
+                continue
+            where = (*path, "fields", field.name)
+            if canonical.unit not in entity.index:
+                if field.currency not in (None, canonical.unit):
+                    self.problems.add(where, f"{field.name!r} is in {canonical.unit} in the dictionary")
+            elif canonical.unit in mapped:
+                if field.currency is not None:
+                    self.problems.add(where, f"the currency is mapped already, as field {canonical.unit!r}")
+            elif field.currency is None:
+                self.problems.add(where, f'in which currency? Map {canonical.unit!r}, or add currency = "EUR"')
+            elif constant.setdefault(canonical.unit, field.currency) != field.currency:
+                self.problems.add(where, f"another field of this table says {constant[canonical.unit]!r}")
+        return fields
+
+    def _check_written_once(self, fields: list[MappedField], path: Path) -> None:
+        owners: dict[str, str] = {}
+        for field in fields:
+            for column in () if field.is_read_only else field.writes:
+                if column in owners:
+                    self.problems.add(
+                        (*path, "fields", field.name),
+                        f"column {column!r} is written by field {owners[column]!r} too; make one of them read_only",
+                    )
+                owners[column] = field.name
+
+    # ---------------------------------------------------------------------------------------- whole rows
+
+    def _constants(
+        self, table: TableForm, filter_: Expression | None, fields: list[MappedField], path: Path
+    ) -> dict[str, Constant]:
+        """`insert`, and what the filter's equalities imply where no field is written there."""
+        written = {column for field in fields if not field.is_read_only for column in field.writes}
+        for column in table.insert:
+            if column in written:
+                self.problems.add((*path, "insert", column), "a field is written to this column already")
+        implied = {} if filter_ is None else constants_of(filter_)
+        return {column: value for column, value in implied.items() if column not in written} | table.insert
+
+    def _deletes(self, table: TableForm, fields: list[MappedField], path: Path) -> Deletes:
+        soft = [field for field in fields if field.name == "alive"]
+        if table.deletes is None:
+            return Deletes.FIELD if soft else Deletes.ROW
+        if table.deletes not in ("row", "keep"):
+            self.problems.add((*path, "deletes"), f'"row" or "keep" is wanted, not {table.deletes!r}')
+        if soft:
+            self.problems.add((*path, "deletes"), "the soft_delete field already says what a deletion does")
+        return Deletes.KEEP if table.deletes == "keep" else Deletes.ROW
+
+    def _allocate(
+        self, entity: Entity, table: TableForm, path: Path
+    ) -> tuple[KeyRule | None, str | None, Template | None]:
+        where = (*path, "allocate")
+        rule = table.allocate
+        if rule is None:
+            return None, None, None
+        open_columns = [column for column in table.key if column not in table.insert]
+        if rule != "none" and len(open_columns) != 1:
+            self.problems.add(where, "of a key of several columns all but one must be constants of `insert`")
+        if isinstance(rule, str):
+            if rule not in ("assigned", "uuid", "none"):
+                known = ("assigned", "uuid", "none")
+                self.problems.add(where, f"there is no rule {rule!r}{near(rule, known)}")
+                return None, None, None
+            if rule == "assigned" and len(table.key) != 1:
+                self.problems.add(where, "a database assigns keys of one column only")
+            return KeyRule(rule), None, None
+        form = convert_form(rule, KeyForm, where, self.problems)
+        if form is None:
+            return None, None, None
+        if (form.field is None) == (form.template is None):
+            self.problems.add(where, "exactly one of field and template is wanted")
+        if form.field is not None:
+            self._check_key_field(form.field, entity, (*where, "field"))
+            return KeyRule.FIELD, form.field, None
+        return KeyRule.TEMPLATE, None, self._template(form.template or "", entity, (*where, "template"))
+
+    def _check_key_field(self, name: str, entity: Entity, where: Path) -> None:
+        if name not in entity.index:
+            self.problems.add(where, f"entity {entity.name!r} has no field {name!r}{near(name, entity.index)}")
+        elif entity.fields[entity.index[name]].type in (Type.REFERENCE, Type.BOOLEAN, Type.JSON):
+            self.problems.add(where, f"a {entity.fields[entity.index[name]].type.value} makes no key")
+
+    def _template(self, text: str, entity: Entity, where: Path) -> Template | None:
+        try:
+            parsed = list(string.Formatter().parse(text))
+        except ValueError as error:
+            self.problems.add(where, f"no template: {error}")
+            return None
+        parts: list[tuple[str, str | None, str]] = []
+        for literal, name, spec, conversion in parsed:
+            parts.append((literal, name, spec or ""))
+            if name is None:
+                continue
+            if conversion is not None or "{" in (spec or ""):
+                self.problems.add(where, f"only {{rid:06d}} or {{field}} can stand in a template, not {text!r}")
+            elif name == "rid":
+                self._check_spec(spec or "", where)
+            else:
+                self._check_key_field(name, entity, where)
+                if spec:
+                    self.problems.add(where, "only rid takes a format")
+        if not any(name for _, name, _ in parts):
+            self.problems.add(where, "a template without {rid} or a field gives every record the same key")
+        return Template(text=text, parts=tuple(parts))
+
+    def _check_spec(self, spec: str, where: Path) -> None:
+        if not re.fullmatch(r"(0?[1-9]\d?)?[dxX]?", spec, re.ASCII):
+            self.problems.add(where, f"the format of rid is as 06d, not {spec!r}")
+
+    def _examples(self, table: TableForm, path: Path) -> list[Example]:
+        found: list[Example] = []
+        for n, raw in enumerate(table.example):
+            where = (*path, "example", n)
+            form = convert_form(raw, ExampleForm, where, self.problems)
+            if form is None:
+                continue
+            names = {"alive" if is_soft_delete(raw) else name for name, raw in table.fields.items()}
+            known = names | {"alive"} | self._currency_fields(table)
+            for name in form.record or {}:
+                if name not in known:
+                    self.problems.add((*where, "record", name), f"field {name!r} is not mapped{near(name, known)}")
+            found.append(Example(where=self._where(where), row=form.row, record=form.record))
+        return found
+
+    def _currency_fields(self, table: TableForm) -> set[str]:
+        entity = self.dictionary.entity(table.entity)
+        if entity is None:
+            return set()
+        return {field.unit for field in entity.fields if field.type is Type.MONEY and field.unit}
+
+    # -------------------------------------------------------------------------------------------- pieces
+
+    def _sql(self, text: str | None, where: Path) -> Expression | None:
+        if text is None:
+            return None
+        try:
+            return parse_sql(text, self.dialect)
+        except SqlProblem as problem:
+            self.problems.add(where, str(problem))
+            return None
+
+    def _check_canonical(self, expression: Expression, entity: Entity, where: Path, only: str | None = None) -> None:
+        for name in sorted(columns_in(expression)):
+            if name not in entity.index:
+                self.problems.add(where, f"entity {entity.name!r} has no field {name!r}{near(name, entity.index)}")
+            elif only is not None and name != only:
+                self.problems.add(where, f"only the field itself can be written here, {only!r}, not {name!r}")
+
+    def _zone(self, name: str | None, where: Path) -> ZoneInfo | None:
+        if name is None:
+            return None
+        try:
+            return ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            self.problems.add(where, f'{name!r} is no time zone of the IANA database, as "Europe/Berlin"')
+            return None
+
+    def _where(self, path: Path) -> str:
+        return f"{self.problems.file}:{self.problems.line(path)}"
+
+
+def columns_in(expression: Expression) -> set[str]:
+    """Names of the columns an expression refers to."""
+    from sqlglot import exp
+
+    return {column.name for column in expression.find_all(exp.Column)}
+
+
+def is_soft_delete(raw: object) -> bool:
+    return isinstance(raw, Mapping) and cast(Mapping[str, object], raw).get("soft_delete") is True
+
+
+def _parents_first(blocks: list[Block], dictionary: Dictionary) -> list[Block]:
+    """Blocks in the order of their entities' references; among equals the file's order. Circles are cut anywhere."""
+    order: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        entity = dictionary.entity(name)
+        if entity is None or name in order or name in path:
+            return
+        for _, parent in entity.references:
+            visit(parent, (*path, name))
+        order.append(name)
+
+    for block in blocks:
+        visit(block.entity, ())
+    return sorted(blocks, key=lambda block: order.index(block.entity))

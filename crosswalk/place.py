@@ -1,0 +1,169 @@
+"""A block of a mapping as the engine sees it: `engine.ports.Place`."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+
+import msgspec
+
+from crosswalk.block import Block, Template
+from crosswalk.compile import CompiledReader, CompiledWriter, compile_reader, compile_writer, held
+from crosswalk.expression import SqlProblem, compile_accepts
+from engine.model.entity import Entity
+from engine.model.table import Shape
+from engine.model.value import ABSENT, CanonicalRow
+from engine.ports import Allocate, CanonicalTest, Deletes, KeyRule
+
+# Version 5 uuids need a namespace of the maker's own; this one was drawn once at random.
+NAMESPACE = uuid.UUID("6f1c0d4e-4c29-4b3a-9a53-0f5e0c8d7b11")
+
+_encode_key = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class MappedPlace:
+    """One block. Where the mapping does not say who makes keys, that is known once a shape has been compiled: the
+    database when it assigns the key column, otherwise nobody."""
+
+    block: Block
+    _is_assigned: bool = field(default=False)
+
+    @property
+    def name(self) -> str:
+        return self.block.name
+
+    @property
+    def table(self) -> str:
+        return self.block.table
+
+    @property
+    def entity(self) -> str:
+        return self.block.entity
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return self.block.key
+
+    @property
+    def key_rule(self) -> KeyRule:
+        if self.block.key_rule is not None:
+            return self.block.key_rule
+        return KeyRule.ASSIGNED if self._is_assigned else KeyRule.NONE
+
+    @property
+    def deletes(self) -> Deletes:
+        return self.block.deletes
+
+    def reader(self, shape: Shape, entity: Entity) -> CompiledReader:
+        self._learn(shape)
+        self._check_entity(entity)
+        return compile_reader(self.block, shape, entity)
+
+    def writer(self, shape: Shape, entity: Entity) -> CompiledWriter:
+        self._learn(shape)
+        self._check_entity(entity)
+        return compile_writer(self.block, shape, entity)
+
+    def accepts(self, entity: Entity) -> CanonicalTest:
+        if self.block.only is None:
+            return _accept_all
+        try:
+            return compile_accepts(self.block.only, entity, self.block.dialect)
+        except SqlProblem as problem:
+            raise held(self.block, f"only: {problem}", "Correct the condition in the mapping.") from None
+
+    def allocate(self, entity: Entity) -> Allocate:
+        rule, block = self.key_rule, self.block
+        if rule is KeyRule.UUID:
+            return _Framed(block, _Uuid(block.system, block.name))
+        if rule is KeyRule.FIELD:
+            assert block.key_field is not None
+            return _Framed(block, _FieldKey(block, block.key_field, entity.index[block.key_field]))
+        if rule is KeyRule.TEMPLATE:
+            assert block.key_template is not None
+            return _Framed(block, _TemplateKey(block, block.key_template, entity))
+        raise AssertionError(f"{rule} makes no keys")
+
+    def _learn(self, shape: Shape) -> None:
+        column = shape.column(self.block.key[0]) if len(self.block.key) == 1 else None
+        self._is_assigned = column is not None and column.is_assigned
+
+    def _check_entity(self, entity: Entity) -> None:
+        for mapped in self.block.fields:
+            index = entity.index.get(mapped.name)
+            if index is None or entity.fields[index].is_retired:
+                raise held(
+                    self.block,
+                    f"entity {entity.name!r} has no field {mapped.name!r}",
+                    "Put the field back into the dictionary, or take it out of the mapping.",
+                    field=mapped.name,
+                )
+
+
+def _accept_all(record: CanonicalRow) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Framed:
+    """Puts an allocated text between the constants of a key of several columns."""
+
+    block: Block
+    inner: Allocate
+
+    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
+        own = self.inner(hub_id, rid, record)
+        if len(self.block.key) == 1:
+            return own
+        constants = self.block.constants
+        parts = [self._constant(column) if column in constants else own for column in self.block.key]
+        return _encode_key(parts).decode()
+
+    def _constant(self, column: str) -> str:
+        value = self.block.constants[column]
+        return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Uuid:
+    system: str
+    place: str
+
+    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
+        return str(uuid.uuid5(NAMESPACE, f"{hub_id}\x1f{self.system}\x1f{self.place}\x1f{rid}"))
+
+
+@dataclass(frozen=True, slots=True)
+class _FieldKey:
+    block: Block
+    name: str
+    index: int
+
+    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
+        value = record[self.index]
+        if value is None or value is ABSENT or value == "":
+            raise self.block.refused(
+                f"the key of a new row is made from field {self.name!r}, which is empty",
+                field_name=self.name,
+                column=self.block.key[0],
+                hint=f"Give the record a {self.name}, or let another rule make the key.",
+            )
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _TemplateKey:
+    block: Block
+    template: Template
+    entity: Entity
+
+    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
+        text = ""
+        for literal, name, spec in self.template.parts:
+            text += literal
+            if name == "rid":
+                text += format(rid, spec)
+            elif name is not None:
+                text += _FieldKey(self.block, name, self.entity.index[name])(hub_id, rid, record)
+        return text
