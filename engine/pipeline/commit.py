@@ -133,14 +133,14 @@ class Committer:
                 continue
             entry = entries.get(rid) or slow.current(rid)
             values = entry.values
-            if rid in overlaid or rid in stretched or rid in undecided or rid in left:
+            held = entry.seq <= seen or (entry.origin == system and not entry.concerned & bit and entry.foreign <= seen)
+            if not held or rid in overlaid or rid in stretched or rid in undecided or rid in left:
                 slow.take(part, entity, rid, key, record, time, seen)
                 continue
             if record == values:
                 continue
             mask = changed(record, values)
-            held = entry.seq <= seen or (entry.origin == system and not entry.concerned & bit and entry.foreign <= seen)
-            if not held or mask & contested:
+            if mask & contested:
                 slow.take(part, entity, rid, key, record, time, seen)
                 continue
             if not mask:

@@ -130,11 +130,11 @@ def _resolve_cell(
     current = tuple(entry.value(n) for n in cell) if entry else (None,) * len(cell)
     stamp = _newest(entry.stamp(n) for n in cell) if entry else None
     landing = history.landing(mask)
-    if value == current and stamp is not None:
+    lead = rules.entity.fields[cell[0]]
+    if value == current and stamp is not None and lead.policy is not Policy.SUM:
         # Both systems made the same edit. What is still on its way may show it an older version in between.
         _hold(decisions, cell, value, stamp, landing or NEVER)
         return
-    lead = rules.entity.fields[cell[0]]
     owner = rules.owners[cell[0]]
     held_stamp = _newest(stamp for _, stamp in images)
     follows = stamp is None or stamp.seq <= seen or stamp == held_stamp
