@@ -43,8 +43,14 @@ class Deliverer:
         self.system = system
         self.session = session
         self._writers: dict[int, Writer | TableHeld] = {}
-        for part in system.places:
-            self._writers[part.id] = _writer(part, shapes.get(part.place.table), system)
+        self.has_held_tables = False
+        self.reshape(shapes)
+
+    def reshape(self, shapes: dict[str, Shape]) -> None:
+        """Compile the writers for the tables as they are now."""
+        for part in self.system.places:
+            self._writers[part.id] = _writer(part, shapes.get(part.place.table), self.system)
+        self.has_held_tables = any(isinstance(writer, TableHeld) for writer in self._writers.values())
 
     async def start(self) -> None:
         """Fence earlier daemons, and learn what became of the last delivery."""
@@ -122,6 +128,8 @@ class Deliverer:
             outcome.is_written = writing.delivery is not None
             if outcome.refusals and outcome.is_written:
                 await self.hub.transact(lambda tx: prepare(tx, self.system, until, outcome.refusals))
+        if any(refusal.parked.reason == "table" for refusal in outcome.refusals):
+            self.has_held_tables = True
         # From here on the target has committed; a crash before the next line is what `_recover` is for.
         await self.hub.transact(lambda tx: settle(tx, self.topology, self.system, until, outcome))
         return Delivered(cursor, until, outcome)

@@ -1,0 +1,122 @@
+"""Joins the stages: one source's lane and one target's lane, from opening the connection to the last cleanup."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+
+from engine.hub.sqlite import SqliteHub
+from engine.hub.transaction import HubTransaction
+from engine.model.entity import ALIVE
+from engine.pipeline.canonicalize import CanonicalBatch
+from engine.pipeline.capture import Capturer, replay_parked
+from engine.pipeline.commit import Counts
+from engine.pipeline.deliver import Delivered, Deliverer
+from engine.pipeline.settle import retry_due
+from engine.pipeline.signals import Signals
+from engine.pipeline.slow import append_again
+from engine.pipeline.topology import SystemPart, Topology
+from engine.ports import Source, System, Target
+
+# How often an idle target looks whether something parked is due.
+IDLE_SECONDS = 2.0
+# Records journalled at once for a system that joins later.
+ADMIT_RECORDS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the daemon wants to hear of. Called after the fact, never inside a transaction."""
+
+    committed: Callable[[SystemPart, Counts, CanonicalBatch], Awaitable[None]]
+    delivered: Callable[[SystemPart, Delivered], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What all lanes of one daemon share."""
+
+    hub: SqliteHub
+    topology: Topology
+    signals: Signals
+    hooks: Hooks
+
+
+async def run_source(flow: Flow, part: SystemPart, system: System, source: Source) -> None:
+    """Capture one system until cancelled or something fails."""
+    shapes = await system.shapes(part.tables)
+    counts = await flow.hub.transact(lambda tx: replay_parked(tx, flow.topology, part, shapes))
+    if counts.entries:
+        flow.signals.journal.ring()
+    position = await flow.hub.read(lambda tx: tx.position(part.id))
+    triggered = {name for name, shape in shapes.items() if shape.has_triggers} if part.is_target else set[str]()
+    verify = frozenset(triggered)
+
+    async def committed(counts: Counts, batch: CanonicalBatch) -> None:
+        await flow.hooks.committed(part, counts, batch)
+
+    async with source.feed(position, part.tables, verify) as feed:
+        await Capturer(flow.hub, flow.topology, part, feed, flow.signals, committed).run()
+
+
+async def run_target(flow: Flow, part: SystemPart, system: System, target: Target) -> None:
+    """Deliver to one system until cancelled or something fails."""
+    shapes = await system.shapes(part.tables)
+    async with target.open(part.tables) as session:
+        lane = Deliverer(flow.hub, flow.topology, part, session, shapes)
+        await lane.start()
+        flow.signals.cursor[part.id].ring()
+        await _wait_copied(flow, part)
+        await _admit(flow, part)
+        while True:
+            event = flow.signals.journal.next
+            delivered = await lane.step()
+            if delivered is not None:
+                flow.signals.cursor[part.id].ring()
+                await flow.hooks.delivered(part, delivered)
+                continue
+            with anyio.move_on_after(IDLE_SECONDS):
+                await event.wait()
+                continue
+            if lane.has_held_tables:
+                lane.reshape(await system.shapes(part.tables))
+            if await flow.hub.transact(lambda tx: retry_due(tx, flow.topology, part)):
+                flow.signals.journal.ring()
+
+
+async def _wait_copied(flow: Flow, part: SystemPart) -> None:
+    """A system's own rows must be known before it gets others', or one customer would be there twice."""
+    if not part.is_source:
+        return
+    while True:
+        event = flow.signals.cursor[part.id].next
+        done = await flow.hub.read(lambda tx: tx.rows("select place from snapshot where is_done"))
+        if {place.id for place in part.places} <= {place for (place,) in done}:
+            return
+        await event.wait()
+
+
+async def _admit(flow: Flow, part: SystemPart) -> None:
+    """Journal every record again for a system that joined a hub with records; those that came since know of it."""
+    is_admitted, last = await flow.hub.read(lambda tx: (tx.system(part.id, "is_admitted")[0], tx.last_seq))
+    for after in range(0, 0 if is_admitted else last, ADMIT_RECORDS):
+        await flow.hub.transact(lambda tx, a=after: _admit_range(tx, flow.topology, part, a, a + ADMIT_RECORDS))
+    if not is_admitted:
+        await flow.hub.transact(lambda tx: tx.write("update system set is_admitted = 1 where id = ?", (part.id,)))
+
+
+def _admit_range(tx: HubTransaction, topology: Topology, part: SystemPart, after: int, until: int) -> None:
+    rids = [rid for (rid,) in tx.rows(
+        "select rid from record where rid > ?1 and rid <= ?2 union select seq from journal where seq > ?1 and seq <= ?2",
+        (after, until),
+    )]  # fmt: skip
+    entries = tx.load_records(rids)
+    for rid in rids:
+        # A seq that is no record's birth loads nothing under its own number.
+        entry = entries.get(rid)
+        if entry is None or not entry.value(ALIVE) or entry.concerned & part.bit or not part.places_of(entry.entity):
+            continue
+        append_again(tx, entry, topology.entities[entry.entity].full, part.bit)
+    tx.mark_boundary()
