@@ -168,16 +168,18 @@ class HubTransaction:
         return entry
 
     def load_records(self, rids: Iterable[int]) -> dict[int, Entry]:
-        """Current entries of many records; unknown ones are left out."""
+        """Current entries of many records; numbers that are no record's are left out."""
         wanted = [rid for rid in rids if rid not in self._entries]
         if wanted:
             rows = self.connection.execute(
-                "select j.doc from carray(?) c left join record r on r.rid = c.value"
+                "select c.value, j.doc from carray(?) c left join record r on r.rid = c.value"
                 " cross join journal j on j.seq = coalesce(r.seq, c.value)",
                 (integers(wanted),),
             )
-            for entry in decode_entries([row[0] for row in rows]):
-                self._entries[entry.rid] = entry
+            found = list(rows)
+            for (rid, _), entry in zip(found, decode_entries([row[1] for row in found]), strict=True):
+                if entry.rid == rid:
+                    self._entries[rid] = entry
         return self._entries
 
     def read_journal(self, after: int, until: int) -> list[Entry]:

@@ -109,7 +109,8 @@ async def _admit(flow: Flow, part: SystemPart) -> None:
 
 def _admit_range(tx: HubTransaction, topology: Topology, part: SystemPart, after: int, until: int) -> None:
     rids = [rid for (rid,) in tx.rows(
-        "select rid from record where rid > ?1 and rid <= ?2 union select seq from journal where seq > ?1 and seq <= ?2",
+        "select rid from record where rid > ?1 and rid <= ?2"
+        " union select seq from journal where seq > ?1 and seq <= ?2",
         (after, until),
     )]  # fmt: skip
     entries = tx.load_records(rids)

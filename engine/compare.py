@@ -1,0 +1,227 @@
+"""Do the systems agree? Every mapped row of every system against the canonical record, field by field.
+
+Exact when nobody writes; while they do, records with changes on their way are counted apart, not as differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from engine.hub.transaction import HubTransaction
+from engine.model.entity import ALIVE
+from engine.model.record import Entry, Value
+from engine.model.value import ABSENT, CanonicalRow
+from engine.pipeline.canonicalize import Canonicalizer
+from engine.pipeline.topology import PlacePart, SystemPart, Topology
+from engine.ports import KeyRule, System
+
+PAGE_ROWS = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One disagreement. `kind`: "field" (values differ), "missing" (no row there), "extra" (a row nobody knows),
+    "deleted" (a row of a deleted record), "unreadable" (the mapping cannot read the row), "parked" (known, waiting)."""
+
+    entity: str
+    system: str
+    table: str
+    key: str
+    rid: int | None
+    kind: str
+    field: str | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Agreement:
+    """One entity in one system."""
+
+    entity: str
+    system: str
+    table: str
+    rows: int = 0
+    agree: int = 0
+    on_their_way: int = 0
+    differ: int = 0
+    differences: list[Difference] = field(default_factory=lambda: [])
+
+
+class Comparison:
+    """Compares one system after another over one hub snapshot; keeps at most `differences_max` of each place."""
+
+    def __init__(self, tx: HubTransaction, topology: Topology, differences_max: int = 100) -> None:
+        self.tx = tx
+        self.topology = topology
+        self.differences_max = differences_max
+
+    async def compare(
+        self,
+        part: SystemPart,
+        system: System,
+        entities: frozenset[str],
+        progress: Callable[[str, int], None] = lambda table, rows: None,
+    ) -> list[Agreement]:
+        """Every place of one system; `entities` empty: all."""
+        found: list[Agreement] = []
+        for place in part.places:
+            if not entities or place.entity.name in entities:
+                found.append(await self._place(part, place, system, progress))
+        return found
+
+    async def _place(
+        self, part: SystemPart, place: PlacePart, system: System, progress: Callable[[str, int], None]
+    ) -> Agreement:
+        result = Agreement(entity=place.entity.name, system=part.name, table=place.place.table)
+        canonicalizer = Canonicalizer(part)
+        seen_rids: set[int] = set()
+        after: tuple[str, ...] | None = None
+        pending = self._pending(part)
+        while True:
+            page = await system.page(place.place.table, after, PAGE_ROWS)
+            reader = canonicalizer.reader(place, page.shape)
+            if isinstance(reader, Exception):
+                raise reader
+            read = reader.read(page.rows)
+            references = [(n, part.place(name).id) for n, name in reader.references]
+            rids = self.tx.load_keys(place.id, read.keys)
+            known = {n: self._referred(read.records, n, other) for n, other in references}
+            for i, (key, record) in enumerate(zip(read.keys, read.records, strict=True)):
+                if record is None and i not in read.problems:
+                    continue
+                result.rows += 1
+                rid = rids.get(key)
+                if i in read.problems:
+                    self._add(result, place, key, rid, "unreadable", None, read.problems[i].message)
+                    continue
+                assert record is not None
+                if rid is not None:
+                    seen_rids.add(rid)
+                self._row(result, part, place, key, rid, record, known, pending)
+            progress(place.place.table, result.rows)
+            after = page.last_key
+            if after is None:
+                break
+        self._missing(result, part, place, seen_rids, pending)
+        return result
+
+    def _referred(self, records: Iterable[CanonicalRow | None], index: int, place: int) -> dict[str, int]:
+        texts = {str(r[index]) for r in records if r is not None and r[index] is not None and r[index] is not ABSENT}
+        return self.tx.load_rids(place, texts)
+
+    def _pending(self, part: SystemPart) -> set[int]:
+        """Records with changes that this system has not got yet, or whose delivery its log has not shown."""
+        (cursor,) = self.tx.system(part.id, "cursor")
+        last = self.tx.last_seq
+        return {entry.rid for entry in self.tx.read_journal(cursor, last)} if last > cursor else set()
+
+    def _row(
+        self,
+        result: Agreement,
+        part: SystemPart,
+        place: PlacePart,
+        key: str,
+        rid: int | None,
+        record: CanonicalRow,
+        known: dict[int, dict[str, int]],
+        pending: set[int],
+    ) -> None:
+        if rid is None:
+            if record[ALIVE] is not False:
+                self._add(result, place, key, None, "extra", None, "its row is in no record yet")
+            return
+        entry = self.tx.current(rid)
+        assert entry is not None
+        fields = self._differing(part, rid, entry, record, known)
+        if not fields:
+            result.agree += 1
+        elif rid in pending:
+            result.on_their_way += 1
+        elif fields == [ALIVE] and entry.value(ALIVE) is False:
+            self._add(result, place, key, rid, "deleted", None, "the record is deleted, the row is there")
+        else:
+            kind = "parked" if rid in self.tx.stretched(part.id) else "field"
+            names = ", ".join(place.entity.fields[n].name for n in fields)
+            self._add(result, place, key, rid, kind, names, "")
+
+    def _differing(
+        self, part: SystemPart, rid: int, entry: Entry, record: CanonicalRow, known: dict[int, dict[str, int]]
+    ) -> list[int]:
+        fields: list[int] = []
+        for n, value in enumerate(record):
+            if value is ABSENT:
+                continue
+            canonical: Value = entry.value(n)
+            held: Value = value
+            if n in known and value is not None:
+                held = self.tx.alias(known[n].get(str(value), -1))
+                canonical = self.tx.alias(canonical) if isinstance(canonical, int) else canonical
+            if held != canonical and not self._is_stored_so(part, rid, n, held):
+                fields.append(n)
+        return fields
+
+    def _is_stored_so(self, part: SystemPart, rid: int, index: int, held: Value) -> bool:
+        """Whether this system is known to store the current value differently (trimmed, rounded, by a trigger)."""
+        overlay = self.tx.overlays(part.id, rid).get(index)
+        return overlay is not None and overlay.stamp is not None and overlay.value == held
+
+    def _missing(
+        self, result: Agreement, part: SystemPart, place: PlacePart, present: set[int], pending: set[int]
+    ) -> None:
+        """Living records that have, or should have, a row here and have none."""
+        last = self.tx.last_seq
+        for after in range(0, last, PAGE_ROWS):
+            rids = [rid for (rid,) in self.tx.rows(
+                "select rid from record where rid > ?1 and rid <= ?2 union"
+                " select seq from journal where seq > ?1 and seq <= ?2",
+                (after, after + PAGE_ROWS),
+            )]  # fmt: skip
+            entries = self.tx.load_records(rids)
+            absent = [
+                rid for rid in rids
+                if rid not in present and rid in entries and entries[rid].entity == place.entity.id
+                and entries[rid].value(ALIVE) and self.tx.alias(rid) == rid
+            ]  # fmt: skip
+            keys = self.tx.keys_of(place.id, absent)
+            elsewhere: set[int] = set()
+            for other in part.places_of(place.entity.id):
+                if other.id != place.id:
+                    elsewhere.update(self.tx.keys_of(other.id, absent))
+            left = self.tx.left_of(place.id)
+            accepts = place.place.accepts(place.entity)
+            for rid in absent:
+                if rid in left or rid in elsewhere or rid in self.tx.undecided:
+                    continue
+                if rid not in keys and (
+                    not part.is_target or place.place.key_rule is KeyRule.NONE or not accepts(entries[rid].values)
+                ):
+                    continue
+                if rid in pending:
+                    result.on_their_way += 1
+                    continue
+                kind = "parked" if rid in self.tx.stretched(part.id) else "missing"
+                self._add(result, place, keys.get(rid, ""), rid, kind, None, "no row")
+
+    def _add(
+        self, result: Agreement, place: PlacePart, key: str, rid: int | None, kind: str, name: str | None, detail: str
+    ) -> None:
+        result.differ += 1
+        if len(result.differences) < self.differences_max:
+            result.differences.append(
+                Difference(
+                    entity=result.entity,
+                    system=result.system,
+                    table=place.place.table,
+                    key=key,
+                    rid=rid,
+                    kind=kind,
+                    field=name,
+                    detail=detail,
+                )
+            )
+
+
+def differences(agreements: Sequence[Agreement]) -> int:
+    """How many rows or records disagree, those on their way not counted."""
+    return sum(agreement.differ for agreement in agreements)

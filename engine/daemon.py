@@ -1,0 +1,318 @@
+"""The daemon: one task group, a lane per source and per target, signals, and the pause after a failure.
+
+A lane that fails stops alone. What happens next stands in the error's class: RETRY waits and starts the lane again from
+what the hub knows, HALT leaves it stopped with its reason until a person has acted. PARK never comes this far.
+"""
+
+from __future__ import annotations
+
+import enum
+import gc
+import random
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+import anyio
+
+from engine.errors import ConcordError, Disposition
+from engine.hub.sqlite import SqliteHub
+from engine.pipeline.canonicalize import CanonicalBatch
+from engine.pipeline.commit import Counts
+from engine.pipeline.deliver import Delivered
+from engine.pipeline.flow import Flow, Hooks, run_source, run_target
+from engine.pipeline.signals import Signals
+from engine.pipeline.topology import SystemPart, Topology
+from engine.ports import Source, System, Target
+from engine.telemetry.log import Log
+
+PAUSE_SECONDS_MIN = 0.5
+PAUSE_SECONDS_MAX = 60.0
+# A lane that has worked this long has recovered; its next failure starts with a short pause again.
+RECOVERED_SECONDS = 60.0
+# How long a drain may take before the rest is left for the next start, where it goes on anyway.
+DRAIN_SECONDS_MAX = 30.0
+SETTLED_POLL_SECONDS = 0.2
+
+
+class LaneState(enum.Enum):
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    HALTED = "halted"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A system with its live parts; source or target is None when it does not play that part."""
+
+    part: SystemPart
+    system: System
+    source: Source | None
+    target: Target | None
+
+
+@dataclass(slots=True)
+class Lane:
+    """One lane's life. `direction` is "source" or "target"."""
+
+    member: Member
+    direction: str
+    run: Callable[[], Awaitable[None]]
+    state: LaneState = LaneState.STARTING
+    attempts: int = 0
+    error: ConcordError | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.member.part.name} {self.direction}"
+
+
+@dataclass(slots=True)
+class Ending:
+    """How the daemon ended: lanes that were halted, and whether everything in the journal was delivered."""
+
+    halted: list[Lane] = field(default_factory=lambda: [])
+    is_drained: bool = True
+    signal: int | None = None
+
+
+class Daemon:
+    """Runs all lanes over one hub until told to stop."""
+
+    def __init__(self, hub: SqliteHub, topology: Topology, members: list[Member], log: Log) -> None:
+        self.hub = hub
+        self.topology = topology
+        self.members = members
+        self.log = log
+        self.signals = Signals()
+        hooks = Hooks(committed=self._committed, delivered=self._delivered)
+        self.flow = Flow(hub=hub, topology=topology, signals=self.signals, hooks=hooks)
+        self.lanes = list(self._make_lanes())
+        self._ending = Ending()
+        self._drain = anyio.Event()
+
+    def _make_lanes(self) -> Iterator[Lane]:
+        for member in self.members:
+            part, system, source, target = member.part, member.system, member.source, member.target
+            if source is not None:
+                yield Lane(member, "source", lambda p=part, y=system, s=source: run_source(self.flow, p, y, s))
+            if target is not None:
+                yield Lane(member, "target", lambda p=part, y=system, t=target: run_target(self.flow, p, y, t))
+
+    async def run(self, *, until_settled: bool = False, with_signals: bool = True) -> Ending:
+        """Run until a signal, `stop()`, or with `until_settled` until every lane has nothing left to do."""
+        self.log.event("daemon.started", systems=len(self.members), lanes=len(self.lanes), epoch=self.hub.epoch)
+        # Batches are acyclic: the collector would only walk thousands of live tuples again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 100)
+        async with anyio.create_task_group() as tasks:
+            sources, targets = anyio.CancelScope(), anyio.CancelScope()
+            tasks.start_soon(self._run_group, "source", sources)
+            tasks.start_soon(self._run_group, "target", targets)
+            if with_signals:
+                tasks.start_soon(self._watch_signals, tasks.cancel_scope)
+            if until_settled:
+                tasks.start_soon(self._watch_settled)
+            await self._drain.wait()
+            self.log.event("daemon.draining", seconds_max=DRAIN_SECONDS_MAX)
+            sources.cancel()
+            with anyio.move_on_after(DRAIN_SECONDS_MAX):
+                await self._wait_delivered()
+            self._ending.is_drained = not await self._undelivered()
+            tasks.cancel_scope.cancel()
+        self._ending.halted = [lane for lane in self.lanes if lane.state is LaneState.HALTED]
+        with anyio.CancelScope(shield=True):
+            for lane in self.lanes:
+                if lane.state is not LaneState.HALTED:
+                    await self._note(lane, LaneState.STOPPED, None)
+        self.log.event("daemon.stopped", halted=len(self._ending.halted), is_drained=self._ending.is_drained)
+        return self._ending
+
+    def stop(self) -> None:
+        """Drain: stop capturing, deliver what the journal holds, end."""
+        self._drain.set()
+
+    async def _run_group(self, direction: str, scope: anyio.CancelScope) -> None:
+        with scope:
+            async with anyio.create_task_group() as tasks:
+                for lane in self.lanes:
+                    if lane.direction == direction:
+                        tasks.start_soon(self._supervise, lane, name=lane.name)
+
+    async def _supervise(self, lane: Lane) -> None:
+        while True:
+            clock = self.hub.transaction.clock
+            started = clock.monotonic()
+            await self._note(lane, LaneState.RUNNING, None)
+            try:
+                await lane.run()
+            except Exception as error:  # noqa: BLE001 - the one place where everything ends up and is told apart
+                failure = _failure(error)
+            else:
+                failure = ConcordError(f"lane {lane.name} ended by itself", hint="Report this: it never should.")
+            if clock.monotonic() - started > RECOVERED_SECONDS:
+                lane.attempts = 0
+            lane.attempts += 1
+            if failure.disposition is not Disposition.RETRY:
+                await self._note(lane, LaneState.HALTED, failure)
+                return
+            pause = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2 ** min(lane.attempts - 1, 16))
+            # Full jitter: systems that failed together do not come back together.
+            pause = random.uniform(pause / 2, pause)
+            await self._note(lane, LaneState.PAUSED, failure, pause)
+            await anyio.sleep(pause)
+
+    async def _note(self, lane: Lane, state: LaneState, error: ConcordError | None, pause: float = 0.0) -> None:
+        """Log it, and keep it in the hub for `concord status`."""
+        was = lane.state
+        lane.state, lane.error = state, error
+        facts: dict[str, str | int | float] = {"system": lane.member.part.name, "direction": lane.direction}
+        if error is not None:
+            facts |= {"code": error.code, "error": error.message, "hint": error.hint}
+        if state is LaneState.HALTED:
+            self.log.event("lane.halted", **facts)
+        elif state is LaneState.PAUSED:
+            self.log.event("lane.paused", **facts, seconds=round(pause, 2), attempts=lane.attempts)
+        elif state is LaneState.RUNNING:
+            self.log.event("lane.resumed" if was is LaneState.PAUSED else "lane.started", **facts)
+        text = None if error is None else f"{error.message}\n{error.hint}"
+        column = lane.direction
+        await self.hub.transact(
+            lambda tx: tx.write(
+                f"update system set {column}_state = ?, {column}_error = ? where id = ?",
+                (state.value, text, lane.member.part.id),
+            )
+        )
+
+    async def _watch_signals(self, scope: anyio.CancelScope) -> None:
+        """SIGTERM or the first SIGINT drains; the second SIGINT stops now. Whatever is cut off is done again at the start."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if self._drain.is_set() and number == signal.SIGINT:
+                    self._ending.signal = number
+                    self._ending.is_drained = False
+                    scope.cancel()
+                    return
+                self._ending.signal = number
+                self.stop()
+
+    async def _undelivered(self) -> bool:
+        """Whether a running target has something left to deliver."""
+        targets = [lane.member.part.id for lane in self.lanes if lane.direction == "target" and _is_working(lane)]
+        return await self.hub.read(
+            lambda tx: any(tx.boundary(cursor, 1) != cursor for (cursor,) in (tx.system(n, "cursor") for n in targets))
+        )
+
+    async def _wait_delivered(self) -> None:
+        while await self._undelivered():
+            await anyio.sleep(SETTLED_POLL_SECONDS / 4)
+
+    async def _watch_settled(self) -> None:
+        """Stop when logs are read to where they ended a moment ago, nothing came of it, and all is delivered."""
+        before: object = None
+        while True:
+            heads = {
+                lane.member.part.id: (await lane.member.system.health()).head
+                for lane in self.lanes
+                if lane.direction == "source" and _is_working(lane)
+            }
+            await anyio.sleep(SETTLED_POLL_SECONDS)
+            now = await self.hub.read(
+                lambda tx, heads=heads: (
+                    tx.last_seq,
+                    all(
+                        head is None or (position is not None and head <= position)
+                        for head, position in ((head, tx.position(n)) for n, head in heads.items())
+                    ),
+                    tx.rows("select count(*) from snapshot where is_done")[0][0],
+                )
+            )
+            places = sum(len(lane.member.part.places) for lane in self.lanes if lane.direction == "source")
+            is_working = any(_is_working(lane) for lane in self.lanes)
+            settled = now[1] and now[2] >= places and not await self._undelivered()
+            if (settled and before == now) or not is_working:
+                self.stop()
+                return
+            before = now
+
+    async def _committed(self, part: SystemPart, counts: Counts, batch: CanonicalBatch) -> None:
+        if counts.entries or counts.read:
+            self.log.debug(
+                "capture.batch",
+                system=part.name,
+                read=counts.read,
+                echoed=counts.echoed,
+                filtered=counts.filtered,
+                parked=counts.parked,
+                entries=counts.entries,
+                conflicts=counts.conflicts,
+                seq=counts.last_seq,
+            )
+        for segment in batch.segments:
+            for event in segment.events:
+                name = "capture.reshaped" if event.kind.value == "reshaped" else "capture.held"
+                self.log.event(name, system=part.name, table=event.table, kind=event.kind.value, detail=event.detail)
+        for place, code in sorted(set(counts.parked_codes)):
+            self.log.event("capture.parked", system=part.name, place=place, code=code)
+        if counts.conflicts:
+            self.log.event("conflict.recorded", system=part.name, count=counts.conflicts)
+        if counts.reviews:
+            self.log.event("review.opened", system=part.name, count=counts.reviews)
+
+    async def _delivered(self, part: SystemPart, delivered: Delivered) -> None:
+        outcome = delivered.outcome
+        self.log.debug(
+            "deliver.done",
+            system=part.name,
+            after=delivered.after,
+            until=delivered.until,
+            rows=outcome.rows_written,
+            missing=outcome.rows_missing,
+        )
+        if outcome.refusals:
+            first = outcome.refusals[0].parked
+            self.log.event(
+                "deliver.parked",
+                system=part.name,
+                count=len(outcome.refusals),
+                reason=first.reason,
+                error=first.message,
+                hint=first.hint,
+            )
+
+
+def _is_working(lane: Lane) -> bool:
+    return lane.state in (LaneState.STARTING, LaneState.RUNNING, LaneState.PAUSED)
+
+
+def _failure(error: BaseException) -> ConcordError:
+    """The one error that says what to do: of several, one that halts. A bug halts its lane and says where to look."""
+    found = list(_leaves(error))
+    known = [e for e in found if isinstance(e, ConcordError)]
+    for candidate in known:
+        if candidate.disposition is not Disposition.RETRY:
+            return candidate
+    unknown = [e for e in found if not isinstance(e, ConcordError)]
+    if unknown:
+        # Type and place, not the message: a driver's message may carry a value.
+        cause = unknown[0]
+        trace = cause.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "nowhere"
+        return ConcordError(
+            f"internal error {type(cause).__name__} at {place}",
+            hint="This is a bug in Concord; nothing was lost. Restart with --log-level debug and report it.",
+        )
+    return known[0]
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            yield from _leaves(inner)  # pyright: ignore[reportUnknownArgumentType]
+    else:
+        yield error
