@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from engine.errors import ConcordError, Disposition
+from engine.errors import ConcordError, Disposition, Fenced, HubError
 from engine.hub.sqlite import SqliteHub
+from engine.hub.sweep import sweep
+from engine.operate import answer_requests
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered
@@ -33,6 +35,8 @@ RECOVERED_SECONDS = 60.0
 # How long a drain may take before the rest is left for the next start, where it goes on anyway.
 DRAIN_SECONDS_MAX = 30.0
 SETTLED_POLL_SECONDS = 0.2
+REQUEST_POLL_SECONDS = 0.5
+SWEEP_SECONDS = 600.0
 
 
 class LaneState(enum.Enum):
@@ -81,8 +85,11 @@ class Ending:
 class Daemon:
     """Runs all lanes over one hub until told to stop."""
 
-    def __init__(self, hub: SqliteHub, topology: Topology, members: list[Member], log: Log) -> None:
+    def __init__(
+        self, hub: SqliteHub, topology: Topology, members: list[Member], log: Log, *, retention_days: float = 30
+    ) -> None:
         self.hub = hub
+        self.retention = int(retention_days * 86_400_000_000)
         self.topology = topology
         self.members = members
         self.log = log
@@ -92,6 +99,7 @@ class Daemon:
         self.lanes = list(self._make_lanes())
         self._ending = Ending()
         self._drain = anyio.Event()
+        self._stop_now = anyio.Event()
 
     def _make_lanes(self) -> Iterator[Lane]:
         for member in self.members:
@@ -113,7 +121,10 @@ class Daemon:
             tasks.start_soon(self._run_group, "source", sources)
             tasks.start_soon(self._run_group, "target", targets)
             if with_signals:
-                tasks.start_soon(self._watch_signals, tasks.cancel_scope)
+                tasks.start_soon(self._watch_signals)
+            tasks.start_soon(self._watch_stop_now, tasks.cancel_scope)
+            tasks.start_soon(self._answer_requests)
+            tasks.start_soon(self._sweep)
             if until_settled:
                 tasks.start_soon(self._watch_settled)
             await self._drain.wait()
@@ -134,6 +145,39 @@ class Daemon:
     def stop(self) -> None:
         """Drain: stop capturing, deliver what the journal holds, end."""
         self._drain.set()
+
+    async def _answer_requests(self) -> None:
+        """What commands have asked for: they may not change the hub themselves while we hold parts of it in memory."""
+        while True:
+            await anyio.sleep(REQUEST_POLL_SECONDS)
+            try:
+                waiting = await self.hub.read(lambda tx: tx.rows("select 1 from request where done_at is null limit 1"))
+                if waiting:
+                    count = await self.hub.transact(lambda tx: answer_requests(tx, self.topology))
+                    self.signals.journal.ring()
+                    self.log.event("request.answered", count=count)
+            except HubError as trouble:
+                self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
+
+    async def _sweep(self) -> None:
+        """Retention, a portion at a time, in the quiet between batches."""
+        after = 0
+        while True:
+            older_than = self.hub.transaction.clock.now() - self.retention
+            try:
+                swept = await self.hub.transact(lambda tx, a=after, o=older_than: sweep(tx, a, o))
+            except HubError as trouble:
+                self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
+                await anyio.sleep(SWEEP_SECONDS)
+                continue
+            after = swept.until
+            if swept.removed:
+                self.log.debug("hub.swept", until=swept.until, removed=swept.removed)
+            await anyio.sleep(SWEEP_SECONDS if swept.is_done else 0.1)
+
+    async def _watch_stop_now(self, scope: anyio.CancelScope) -> None:
+        await self._stop_now.wait()
+        scope.cancel()
 
     async def _run_group(self, direction: str, scope: anyio.CancelScope) -> None:
         with scope:
@@ -158,6 +202,10 @@ class Daemon:
             lane.attempts += 1
             if failure.disposition is not Disposition.RETRY:
                 await self._note(lane, LaneState.HALTED, failure)
+                if isinstance(failure, Fenced):
+                    # Another daemon works on this hub's behalf: nothing here may go on, not even reading.
+                    self._ending.is_drained = False
+                    self._stop_now.set()
                 return
             pause = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2 ** min(lane.attempts - 1, 16))
             # Full jitter: systems that failed together do not come back together.
@@ -179,22 +227,22 @@ class Daemon:
         elif state is LaneState.RUNNING:
             self.log.event("lane.resumed" if was is LaneState.PAUSED else "lane.started", **facts)
         text = None if error is None else f"{error.message}\n{error.hint}"
-        column = lane.direction
-        await self.hub.transact(
-            lambda tx: tx.write(
-                f"update system set {column}_state = ?, {column}_error = ? where id = ?",
-                (state.value, text, lane.member.part.id),
-            )
-        )
+        values = (state.value, text, lane.member.part.id)
+        sql = f"update system set {lane.direction}_state = ?, {lane.direction}_error = ? where id = ?"
+        try:
+            await self.hub.transact(lambda tx: tx.write(sql, values))
+        except HubError as trouble:
+            # The hub itself is what fails; the log has the line, and the lane's own pause is all there is to do.
+            self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
 
-    async def _watch_signals(self, scope: anyio.CancelScope) -> None:
-        """SIGTERM or the first SIGINT drains; the second SIGINT stops now. Whatever is cut off is done again at the start."""
+    async def _watch_signals(self) -> None:
+        """SIGTERM or the first SIGINT drains; the second SIGINT stops now. What is cut off is done at the next start."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 if self._drain.is_set() and number == signal.SIGINT:
                     self._ending.signal = number
                     self._ending.is_drained = False
-                    scope.cancel()
+                    self._stop_now.set()
                     return
                 self._ending.signal = number
                 self.stop()
@@ -207,7 +255,10 @@ class Daemon:
         )
 
     async def _wait_delivered(self) -> None:
-        while await self._undelivered():
+        # A target lane may be in the middle of a pause: the hub is asked, not a lane.
+        while True:
+            if not await self._undelivered():
+                return
             await anyio.sleep(SETTLED_POLL_SECONDS / 4)
 
     async def _watch_settled(self) -> None:

@@ -185,3 +185,15 @@ create table audit (
     action text not null,
     detail text not null
 );
+
+-- What commands ask of the running daemon, which alone may change the hub's meaning.
+create table request (
+    id      integer primary key,
+    at      integer not null,
+    actor   text not null,
+    action  text not null,
+    doc     blob not null,
+    done_at integer,
+    answer  text,
+    is_ok   integer
+);

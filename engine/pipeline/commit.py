@@ -56,8 +56,10 @@ class Committer:
                         f"the log of {self.system.name} shows delivery {segment.seen}, the hub knows of {cursor}",
                         hint=f"Restore a newer hub, or run `concord teardown {self.system.name}` and set up again.",
                     )
-                seen = max(seen, segment.seen)
+                previous, seen = seen, max(seen, segment.seen)
                 tx.set_seen(self.system.id, seen)
+                for rows in segment.echoes:
+                    Slow(self.topology, self.system, tx).learn_stored(rows, previous, seen)
             self._segment(tx, segment, seen if segment.seen_at_read is None else segment.seen_at_read, counts)
         for place, last_key, rows in batch.done:
             tx.write(
@@ -89,8 +91,6 @@ class Committer:
             counts.tables.add(event.table)
         for rows in segment.rows:
             self.take_rows(tx, rows, seen, counts)
-        for rows in segment.echoes:
-            Slow(self.topology, self.system, tx).learn_stored(rows, seen)
 
     def _hold_table(self, tx: HubTransaction, table: str, kind: EventKind, detail: str) -> None:
         tx.write(

@@ -51,6 +51,9 @@ def enroll(tx: HubTransaction, hub_id: str, entities: Sequence[Entity], systems:
             places=places,
             mapping=system.mapping,
         )
+    # A source that is gone in the middle of a transaction will never finish it; everybody else waits for that.
+    sources = [part.id for part in parts.values() if part.is_source] or [0]
+    tx.write(f"delete from unfinished where system not in ({', '.join('?' * len(sources))})", sources)
     entity_parts: dict[int, EntityPart] = {}
     for entity in registered.values():
         concerned = sum(

@@ -135,20 +135,29 @@ class Slow:
         if entity.match_keys is not None:
             self.tx.add_match_keys(entity.entity.id, entity.match_keys(values), rid)
 
-    def learn_stored(self, rows: PlaceRows, seen: int) -> None:
-        """What a system made of our delivery `seen`: where it stores something else, remember what it holds."""
-        tx, system = self.tx, self.system.id
+    def learn_stored(self, rows: PlaceRows, previous: int, seen: int) -> None:
+        """What a system made of our delivery `seen`: where it stores something else, remember what it holds.
+
+        Only fields that this delivery wrote: of others the row may show a user's change that is on record already.
+        `previous`: the delivery before it.
+        """
+        tx, system, bit = self.tx, self.system.id, self.system.bit
         known = tx.load_keys(rows.part.id, rows.keys)
         for key, record in zip(rows.keys, rows.records, strict=True):
             rid = known.get(key)
             if record is None or rid is None:
                 continue
-            entry = next((e for e in self.chain(rid, seen) if e.seq <= seen), None)
+            chain = self.chain(rid, previous)
+            entry = next((e for e in chain if e.seq <= seen), None)
+            mask = 0
+            for e in chain:
+                if previous < e.seq <= seen and e.concerned & bit:
+                    mask |= -1 if e.mask & 1 << ALIVE else e.mask
             if entry is None:
                 continue
             references = {n for n, _ in rows.references}
             for n, value in enumerate(record):
-                if value is ABSENT or n in references:
+                if value is ABSENT or n in references or not mask >> n & 1:
                     continue
                 if value != entry.value(n):
                     tx.set_overlay(system, rid, n, Overlay(value, entry.stamp(n), NEVER))
@@ -164,6 +173,10 @@ class Slow:
         rules = Rules(entity=entity.entity, owners=entity.owners, rank=self.topology.rank)
         decisions = resolve(rules, history, change, time)
         self._write(entity, rid, chain[0], decisions, time)
+
+    def override(self, entity: EntityPart, rid: int, values: Mapping[int, Value], time: int) -> None:
+        """A person's decision: these values, for every system, the one they came from too."""
+        self._change(self.current(rid), values, entity.concerned, time)
 
     def chain(self, rid: int, seen: int) -> list[Entry]:
         """The record's entries, newest first, back to the first one at or before `seen` (it included)."""

@@ -1,0 +1,160 @@
+"""What a person decides: parked records, reviews, conflicts. Carried out by whoever owns the hub.
+
+A command beside a running daemon leaves a request in the hub and the daemon answers it, because the daemon holds parts
+of the hub in memory; without a daemon the command owns the hub for a moment and does it itself. All of it is audited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from engine.errors import ConcordError
+from engine.hub.transaction import HubTransaction, Stretch
+from engine.model.record import Value, bits
+from engine.pipeline.settle import retry
+from engine.pipeline.slow import Slow, append_again
+from engine.pipeline.topology import Topology
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What is asked: an action of `ACTIONS` and its arguments."""
+
+    action: str
+    id: int
+    rid: int = 0
+    choice: str = ""
+
+
+class Unknown(ConcordError):
+    """A person named something that the hub does not have."""
+
+    code = "unknown"
+
+
+def carry_out(tx: HubTransaction, topology: Topology, wish: Wish, actor: str) -> str:
+    """Do it and say in a sentence what was done. Raises `Unknown` when there is no such thing."""
+    answer = ACTIONS[wish.action](tx, topology, wish)
+    tx.mark_boundary()
+    tx.write(
+        "insert into audit (at, actor, action, detail) values (?, ?, ?, ?)",
+        (tx.clock.now(), actor, wish.action, answer),
+    )
+    return answer
+
+
+def answer_requests(tx: HubTransaction, topology: Topology) -> int:
+    """Carry out what commands have asked for since; returns how many."""
+    waiting = tx.rows("select id, actor, doc from request where done_at is null order by id")
+    for number, actor, document in waiting:
+        try:
+            answer, is_ok = carry_out(tx, topology, msgspec.msgpack.decode(document, type=Wish), actor), True
+        except ConcordError as error:
+            answer, is_ok = str(error), False
+        tx.write(
+            "update request set done_at = ?, answer = ?, is_ok = ? where id = ?",
+            (tx.clock.now(), answer, is_ok, number),
+        )
+    return len(waiting)
+
+
+def _retry_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    found = tx.rows("select direction, system, rid from parked where id = ?", (wish.id,))
+    if not found:
+        raise Unknown(f"nothing is parked under number {wish.id}", hint="Run `concord parked list`.")
+    direction, system, rid = found[0]
+    if direction == "source":
+        return f"parked row {wish.id} is read again whenever the daemon or the lane of its system starts"
+    if not retry(tx, topology, topology.systems[system], rid):
+        return f"record {rid} is on its way to {topology.systems[system].name} already"
+    return f"record {rid} is journalled again for {topology.systems[system].name}"
+
+
+def _drop_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    found = tx.rows("select direction, system, place, rid, key from parked where id = ?", (wish.id,))
+    if not found:
+        raise Unknown(f"nothing is parked under number {wish.id}", hint="Run `concord parked list`.")
+    direction, system, place, rid, key = found[0]
+    name = topology.systems[system].name
+    if direction == "source":
+        tx.unpark_key(place, key)
+        return f"the row of {name} that could not be read is given up; its next change is read as usual"
+    stretches = tx.stretches(system, rid)
+    if stretches and stretches[-1].good is None:
+        tx.set_stretch(system, rid, Stretch(stretches[-1].refused, tx.last_seq + 1))
+    tx.write("delete from parked where id = ?", (wish.id,))
+    return f"record {rid} is given up at {name} as it is; its next change is delivered as usual"
+
+
+def _review(tx: HubTransaction, wish: Wish) -> tuple[int, int, str, int, list[int]]:
+    found = tx.rows(
+        "select system, place, key, rid, candidates from review where id = ? and decided_at is null", (wish.id,)
+    )
+    if not found:
+        raise Unknown(f"no review {wish.id} is open", hint="Run `concord review list`.")
+    system, place, key, rid, candidates = found[0]
+    return system, place, key, rid, msgspec.msgpack.decode(candidates, type=list[int])
+
+
+def _link(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    system, place, key, rid, candidates = _review(tx, wish)
+    chosen = tx.alias(wish.rid)
+    if chosen not in {tx.alias(c) for c in candidates}:
+        listed = ", ".join(str(c) for c in candidates)
+        raise Unknown(f"record {wish.rid} is no candidate of review {wish.id}", hint=f"Choose one of {listed}.")
+    if tx.is_linked(place, chosen):
+        raise Unknown(
+            f"record {chosen} has another row in that table by now",
+            hint=f"Run `concord explain {chosen}` and decide again.",
+        )
+    entry = tx.current(rid)
+    assert entry is not None
+    part = topology.places[place]
+    tx.relink(place, key, chosen)
+    tx.set_alias(rid, chosen)
+    tx.undecided.discard(rid)
+    slow = Slow(topology, topology.systems[system], tx)
+    slow.join(topology.entities[part.entity.id], chosen, entry.values, entry.time)
+    _close_review(tx, wish.id, f"link {chosen}")
+    return f"the row is record {chosen}; {slow.conflicts} fields differed and are on record"
+
+
+def _keep_new(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    system, _, _, rid, _ = _review(tx, wish)
+    entry = tx.current(rid)
+    assert entry is not None
+    tx.undecided.discard(rid)
+    entity = topology.entities[entry.entity]
+    append_again(tx, entry, entity.full, entity.concerned & ~topology.systems[system].bit)
+    _close_review(tx, wish.id, "new")
+    return f"record {rid} is a record of its own and goes to the other systems"
+
+
+def _close_review(tx: HubTransaction, number: int, decision: str) -> None:
+    tx.write("update review set decided_at = ?, decision = ? where id = ?", (tx.clock.now(), decision, number))
+
+
+def _choose(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    found = tx.rows("select rid, mask, loser, loser_values from conflict where id = ? and is_open", (wish.id,))
+    if not found:
+        raise Unknown(f"no conflict {wish.id} is open", hint="Run `concord conflicts --open`.")
+    rid, mask, loser, document = found[0]
+    tx.write("update conflict set is_open = 0 where id = ?", (wish.id,))
+    if wish.choice == "keep":
+        return f"conflict {wish.id}: the present value stays"
+    entry = tx.current(rid)
+    assert entry is not None
+    values: dict[int, Value] = dict(zip(bits(mask), msgspec.msgpack.decode(document, type=list[Value]), strict=True))
+    slow = Slow(topology, topology.systems[loser], tx)
+    slow.override(topology.entities[entry.entity], rid, values, tx.clock.now())
+    return f"conflict {wish.id}: the other value is taken and goes to every system"
+
+
+ACTIONS: dict[str, Callable[[HubTransaction, Topology, Wish], str]] = {
+    "parked.retry": _retry_parked,
+    "parked.drop": _drop_parked,
+    "review.link": _link,
+    "review.new": _keep_new,
+    "conflict.choose": _choose,
+}
