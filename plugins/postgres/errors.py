@@ -51,6 +51,7 @@ _TABLE_STATES: Final = {
     "42P10": ("table", "no unique constraint matches the key", "Put a primary key on the key columns."),
     "42809": ("table", "it is not an ordinary table", "Map the table itself."),
     "55000": ("table", "the table does not allow this write", "Give the table a replica identity, or map another."),
+    "42704": ("table", "a publication, slot or type does not exist", "Run `concord plan` and carry out what it says."),
     "42501": ("permission", "a privilege is missing", "Run `concord plan` and grant what it names."),
 }
 

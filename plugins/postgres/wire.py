@@ -1,0 +1,184 @@
+"""The replication connection: START_REPLICATION, the stream of messages, and the status we send back.
+
+psycopg opens the connection; from then on this module speaks to libpq itself, because a walsender wants messages read
+and answered in both directions at once (COPY BOTH). Nothing here understands pgoutput.
+
+`Wire.messages` never waits: it gives what has arrived. The one place that waits is `Wire.wait`, which holds nothing,
+so a cancelled reader has lost nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+import psycopg
+from psycopg import pq
+
+from engine.errors import ConcordError, MalformedLog, PositionLost, SystemUnreachable
+from engine.plugin import Site
+from plugins.postgres.catalog import Connection, quoted
+from plugins.postgres.config import PostgresConfig, psycopg_parameters
+from plugins.postgres.connect import CLOSE_SECONDS_MAX, translated
+from plugins.postgres.errors import translate
+from plugins.postgres.position import EPOCH_MICROSECONDS, format_lsn
+
+_KEEPALIVE: Final = struct.Struct(">cQqB")
+_STATUS: Final = struct.Struct(">cQQQqB")
+# 'w', start of the data, current end of the log, the server's clock; then pgoutput's own bytes.
+_HEADER_SIZE: Final = 25
+_DATA: Final = ord("w")
+
+
+class Wire:
+    """A running START_REPLICATION.
+
+    `wal_end`: every transaction whose commit stands before it has been given out by `messages`. `confirmed`: the LSN
+    that the next status reports as durable.
+    """
+
+    def __init__(self, pgconn: pq.abc.PGconn, *, system: str, confirmed: int) -> None:
+        self._pgconn = pgconn
+        self._system = system
+        self.wal_end = confirmed
+        self.confirmed = confirmed
+        self.is_open = True
+        self._sent = 0
+        # TLS keeps up to a record of decrypted bytes where the socket does not show them: look twice before waiting.
+        self._reads_dry_max = 2 if pgconn.ssl_in_use else 1
+
+    def messages(self) -> Iterator[bytes]:
+        """The pgoutput messages that have arrived; answers keep-alives on the way. Raises when the stream ends."""
+        get = self._pgconn.get_copy_data
+        reads_dry = 0
+        try:
+            while True:
+                size, view = get(1)
+                if size > 0:
+                    reads_dry = 0
+                    if view[0] == _DATA:
+                        yield view[_HEADER_SIZE:].tobytes()
+                    else:
+                        self._answer(view.tobytes())
+                elif size == 0:
+                    if reads_dry == self._reads_dry_max:
+                        return
+                    reads_dry += 1
+                    self._pgconn.consume_input()
+                else:
+                    raise self._ended()
+        except (psycopg.Error, OSError) as error:
+            self.is_open = False
+            raise translate(error, system=self._system, doing="read the log") from error
+
+    async def wait(self) -> None:
+        """Return when bytes may have arrived."""
+        try:
+            await anyio.wait_readable(self._pgconn.socket)
+        except (psycopg.Error, OSError, anyio.ClosedResourceError) as error:
+            self.is_open = False
+            raise SystemUnreachable(f"system {self._system}: the replication connection is closed") from error
+
+    def send_status(self) -> None:
+        """Tell the server what has been received and what is durable. Does nothing once the stream is broken."""
+        if not self.is_open:
+            return
+        now = int(time.time() * 1_000_000) - EPOCH_MICROSECONDS
+        received = max(self.wal_end, self.confirmed)
+        try:
+            self._pgconn.put_copy_data(_STATUS.pack(b"r", received, self.confirmed, self.confirmed, now, 0))
+            # 34 bytes; what the socket does not take now goes with the next read or status.
+            self._pgconn.flush()
+        except (psycopg.Error, OSError):
+            # Whoever reads next meets the same broken connection and reports it.
+            self.is_open = False
+        self._sent = self.confirmed
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the server does not know yet of all that is durable."""
+        return self.confirmed > self._sent
+
+    def _answer(self, message: bytes) -> None:
+        try:
+            kind, wal_end, _, wants_reply = _KEEPALIVE.unpack(message)
+        except struct.error as error:
+            raise MalformedLog(f"system {self._system}: a keep-alive of {len(message)} bytes") from error
+        if kind != b"k":
+            raise MalformedLog(f"system {self._system}: an unknown replication message of {len(message)} bytes")
+        self.wal_end = max(self.wal_end, wal_end)
+        if wants_reply:
+            self.send_status()
+
+    def _ended(self) -> ConcordError:
+        self.is_open = False
+        result = self._pgconn.get_result()
+        if result is None or result.status != pq.ExecStatus.FATAL_ERROR:
+            return SystemUnreachable(f"system {self._system}: the server ended the log's stream")
+        return _refused(result, self._system, "read the log")
+
+
+@asynccontextmanager
+async def replication_connection(site: Site, config: PostgresConfig) -> AsyncGenerator[Connection]:
+    """A connection that understands replication commands, and SQL until START_REPLICATION."""
+    parameters: dict[str, Any] = psycopg_parameters(site, config, use="feed")
+    # A stream is one statement that never ends.
+    parameters["options"] += " -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0"
+    parameters["replication"] = "database"
+    with translated(site.name, doing="connect for replication"):
+        connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
+    try:
+        yield connection
+    finally:
+        with anyio.move_on_after(CLOSE_SECONDS_MAX, shield=True):
+            await connection.close()
+
+
+async def start_replication(connection: Connection, *, system: str, slot: str, publication: str, lsn: int) -> Wire:
+    """Begin to stream the transactions whose commit records start at or behind `lsn`."""
+    names = quoted(publication).replace("'", "''")
+    command = (
+        f"START_REPLICATION SLOT {quoted(slot)} LOGICAL {format_lsn(lsn)}"
+        f" (proto_version '2', streaming 'on', publication_names '{names}')"
+    )
+    pgconn = connection.pgconn
+    with translated(system, doing="start replication"):
+        pgconn.send_query(command.encode())
+        while pgconn.flush():
+            await anyio.wait_writable(pgconn.socket)
+        while pgconn.is_busy():
+            await anyio.wait_readable(pgconn.socket)
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            # The end of the command must be read too before the connection takes another.
+            while pgconn.get_result() is not None:
+                pass
+    if result is None or result.status != pq.ExecStatus.COPY_BOTH:
+        if result is None or result.status != pq.ExecStatus.FATAL_ERROR:
+            raise SystemUnreachable(f"system {system}: the server did not start replication")
+        raise _refused(result, system, f"start replication from slot {slot}")
+    return Wire(pgconn, system=system, confirmed=lsn)
+
+
+def _refused(result: pq.abc.PGresult, system: str, doing: str) -> ConcordError:
+    state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+    if state in ("55000", "58P01"):
+        return PositionLost(
+            f"system {system}: the server no longer holds the log behind our position (sqlstate {state})",
+            hint="Run `concord backfill` for this system after setting it up anew.",
+            sqlstate=state,
+        )
+    return translate(_ServerError(state), system=system, doing=doing)
+
+
+class _ServerError(Exception):
+    """What a result of libpq says, in the form that `translate` looks at."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(state)
+        self.sqlstate = state
