@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlglot.expressions import Expression
+from sqlglot.expressions import Expr
 
 from engine.errors import ValueRefused
 from engine.model.entity import Entity
@@ -26,9 +26,9 @@ class MappedField:
     where: str
     """File and line, for messages about the table."""
     column: str | None = None
-    read: Expression | None = None
+    read: Expr | None = None
     read_sql: str = ""
-    writes: Mapping[str, Expression | None] = field(default_factory=lambda: {})
+    writes: Mapping[str, Expr | None] = field(default_factory=lambda: {})
     """Column → what is written there; None: the field's value as it is."""
     values: Mapping[str, str | int | bool] | None = None
     unit: str | None = None
@@ -71,9 +71,9 @@ class Block:
     table: str
     entity: str
     key: tuple[str, ...]
-    filter: Expression | None
+    filter: Expr | None
     filter_sql: str
-    only: Expression | None
+    only: Expr | None
     fields: tuple[MappedField, ...]
     constants: Mapping[str, Constant]
     """What inserts set beside the fields."""

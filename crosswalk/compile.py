@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from crosswalk import carry
+from crosswalk import carry_read, carry_write, convert
 from crosswalk.block import Block, MappedField
 from crosswalk.carry import Cell, Names, Unfit
 from crosswalk.convert import Loss
@@ -130,7 +130,7 @@ class CompiledReader:
                 raw = [row[index] for row in rows]
             except IndexError:
                 return self._keys_slowly(rows)
-            if read is carry.convert.key_text:
+            if read is convert.key_text:
                 kinds = set(map(type, raw))
                 if kinds == {str}:
                     return raw, {}  # pyright: ignore[reportReturnType]
@@ -181,7 +181,7 @@ def compile_reader(block: Block, shape: Shape, entity: Entity) -> CompiledReader
         source=source,
         _read=namespace["read"],
         _key_indexes=tuple(index for index, _ in key),
-        _key_readers=tuple(carry.key_reader(column, shape.form) for _, column in key),
+        _key_readers=tuple(carry_read.key_reader(column, shape.form) for _, column in key),
     )
 
 
@@ -195,7 +195,7 @@ def _reading_piece(
             code, columns = compile_read(mapped.read, scope, names, field_, mapped)
             return Piece(code, columns, mapped.name)
         index, column = column_of(block, shape, mapped.column, f"field {mapped.name!r}")
-        code = carry.reading_code(cell_of(block, shape, entity, mapped, column), names).replace("{v}", f"c{index}")
+        code = carry_read.reading_code(cell_of(block, shape, entity, mapped, column), names).replace("{v}", f"c{index}")
         if mapped.soft_delete:
             code = f"(True if c{index} is None else {code})"
         return Piece(code, (index,), mapped.name, mapped.column)
@@ -474,7 +474,7 @@ def _key_codes(keys: list[Column], form: Form, names: Names) -> list[str]:
         if form is Form.TEXT and column.kind is not Kind.BINARY:
             codes.append(value)
         else:
-            codes.append(f"{names.bind(carry.key_writer(column, form))}({value})")
+            codes.append(f"{names.bind(carry_write.key_writer(column, form))}({value})")
     return codes
 
 
@@ -502,7 +502,7 @@ def _target(
         if expression is not None:
             code, columns = compile_write(expression, entity, block.dialect, names, cell)
         else:
-            code, columns = carry.writing_code(cell, names).replace("{v}", f"c{index}"), (index,)
+            code, columns = carry_write.writing_code(cell, names).replace("{v}", f"c{index}"), (index,)
     except Unfit as unfit:
         raise held(
             block, f"column {column_name!r} for field {mapped.name!r}: {unfit}", unfit.hint, column=column_name
@@ -538,4 +538,4 @@ def constant_wire(value: str | int | float | bool, column: Column, form: Form) -
         if column.kind is Kind.BOOLEAN:
             return "t" if value else "f"
         return "1" if value else "0"
-    return value if isinstance(value, str) else carry.convert.decimal_text(value, None)
+    return value if isinstance(value, str) else convert.decimal_text(value, None)

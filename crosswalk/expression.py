@@ -1,61 +1,103 @@
-"""SQL expressions of mappings: parsed by sqlglot, compiled to Python."""
+"""SQL expressions of mappings, from text to a line of Python.
+
+sqlglot parses; `sql_typed` compiles PostgreSQL's SQL (every value has a type that is known beforehand), `sql_dynamic`
+SQLite's (a value's type is known when it comes). Both keep SQL's three-valued logic. What is not computed exactly as
+the database computes it is not computed at all: it is a `SqlProblem` that names the function and what there is.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-
-class SqlProblem(Exception):
-    """SQL that is none, or that we do not compute; the message says what and what there is instead."""
-
-
-def parse_sql(text: str, dialect: str) -> exp.Expression:
-    """One SQL expression. Raises `SqlProblem`."""
-    try:
-        found = sqlglot.parse_one(text, dialect=dialect)
-    except (SqlglotError, RecursionError) as error:
-        first = str(error).partition("\n")[0].partition(". Line")[0]
-        raise SqlProblem(f"this is no SQL expression: {first}") from None
-    return found
-
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from crosswalk.block import MappedField
 from crosswalk.carry import Cell, Names
+from crosswalk.sql_dynamic import DynamicCompiler
+from crosswalk.sql_result import canonical_result, wire_result
+from crosswalk.sql_scope import Compiler, Scope, SqlProblem
+from crosswalk.sql_typed import TypedCompiler
 from engine.model.entity import Entity, Field
-from engine.model.table import Shape
+from engine.model.value import CanonicalRow
+
+COMPILERS: dict[str, type[Compiler]] = {"postgres": TypedCompiler, "sqlite": DynamicCompiler}
+
+# Comparisons bind differently in each database, and sqlglot follows none of them everywhere.
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Is, exp.In, exp.Between, exp.Like, exp.ILike,
+                exp.NullSafeEQ, exp.NullSafeNEQ)  # fmt: skip
+_ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg)
 
 
-@dataclass(frozen=True)
-class Scope:
-    shape: Any
-    dialect: str
+def parse_sql(text: str, dialect: str) -> exp.Expr:
+    """One SQL expression. Raises `SqlProblem`."""
+    if dialect not in COMPILERS:
+        known = " and ".join(sorted(COMPILERS))
+        raise SqlProblem(f"expressions are computed for {known}, not yet for {dialect}; map the columns as they are")
+    try:
+        found = sqlglot.parse_one(f"select {text}", dialect=dialect)
+    except (SqlglotError, RecursionError, ValueError) as error:
+        first = str(error).partition("\n")[0].partition(". Line")[0]
+        raise SqlProblem(f"this is no SQL expression: {first}") from None
+    if not isinstance(found, exp.Select) or {key for key, value in found.args.items() if value} != {"expressions"}:
+        raise SqlProblem("one SQL expression is wanted, no statement")
+    parts = found.expressions
+    if len(parts) != 1 or isinstance(parts[0], (exp.Alias, exp.Star)):
+        raise SqlProblem("one SQL expression is wanted, without a name of its own")
+    _check_precedence(parts[0])
+    return parts[0]
 
-    @classmethod
-    def of_shape(cls, shape: Shape, dialect: str) -> Scope:
-        return cls(shape, dialect)
+
+def _check_precedence(expression: exp.Expr) -> None:
+    for node in expression.walk():
+        for child in node.iter_expressions():
+            both_compare = isinstance(node, _COMPARISONS) and isinstance(child, _COMPARISONS)
+            mixed = (isinstance(node, exp.DPipe) and isinstance(child, _ARITHMETIC)) or (
+                isinstance(node, _ARITHMETIC) and isinstance(child, exp.DPipe)
+            )
+            if both_compare or mixed:
+                raise SqlProblem("put parentheses around the inner operation: databases differ in what binds first")
 
 
 def compile_read(
-    expression: exp.Expression, scope: Scope, names: Names, field: Field, mapped: MappedField
+    expression: exp.Expr, scope: Scope, names: Names, field: Field, mapped: MappedField
 ) -> tuple[str, tuple[int, ...]]:
-    raise SqlProblem("not yet")
+    """Python for the canonical value of `field`, over variables `c3`, and the indexes of the columns it uses."""
+    compiler = COMPILERS[scope.dialect](scope, names)
+    result = compiler.compile(expression)
+    finish = canonical_result(field, result.kind, mapped.zone, mapped.round)
+    code = compiler.applied(finish, result)
+    columns = tuple(sorted(compiler.used))
+    if columns:
+        absent = " or ".join(f"c{i} is ABSENT" for i in columns)
+        code = f"(ABSENT if {absent} else {code})"
+    return code, columns
 
 
-def compile_test(expression: exp.Expression, scope: Scope, names: Names) -> tuple[str, tuple[int, ...]]:
-    raise SqlProblem("not yet")
+def compile_test(expression: exp.Expr, scope: Scope, names: Names) -> tuple[str, tuple[int, ...]]:
+    """Python that is True where the condition holds; false and unknown are False and None."""
+    compiler = COMPILERS[scope.dialect](scope, names)
+    code = compiler.condition(expression)
+    return code, tuple(sorted(compiler.used))
 
 
 def compile_write(
-    expression: exp.Expression, entity: Entity, dialect: str, names: Names, cell: Cell
+    expression: exp.Expr, entity: Entity, dialect: str, names: Names, cell: Cell
 ) -> tuple[str, tuple[int, ...]]:
-    raise SqlProblem("not yet")
+    """Python for the wire value of the cell's column, over canonical values `c3`."""
+    compiler = COMPILERS[dialect](Scope.of_entity(entity, dialect), names)
+    result = compiler.compile(expression)
+    code = compiler.applied(wire_result(cell, result.kind), result)
+    return code, tuple(sorted(compiler.used))
 
 
-def compile_accepts(expression: exp.Expression, entity: Entity, dialect: str) -> Callable[[Any], bool]:
-    raise SqlProblem("not yet")
+def compile_accepts(expression: exp.Expr, entity: Entity, dialect: str) -> Callable[[CanonicalRow], bool]:
+    """A function that tells whether a record fulfils the condition."""
+    names = Names()
+    code, columns = compile_test(expression, Scope.of_entity(entity, dialect), names)
+    loads = "".join(f"    c{i} = record[{i}]\n" for i in columns)
+    namespace: dict[str, Any] = dict(names.objects)
+    exec(f"def accepts(record):\n{loads}    return {code} is True\n", namespace)
+    return namespace["accepts"]

@@ -7,7 +7,7 @@ from sqlglot import exp
 from crosswalk.block import Constant
 
 
-def constants_of(condition: exp.Expression) -> dict[str, Constant]:
+def constants_of(condition: exp.Expr) -> dict[str, Constant]:
     """Columns that a condition fixes: `kind = 'customer' and deleted = 0` → {"kind": "customer", "deleted": 0}.
 
     Rows that we insert set them, or they would not take part in what they were inserted for.
@@ -34,7 +34,7 @@ def constants_of(condition: exp.Expression) -> dict[str, Constant]:
     return found
 
 
-def constant_of(value: exp.Expression) -> Constant | None:
+def constant_of(value: exp.Expr) -> Constant | None:
     """The value of a literal; None for anything else. A decimal keeps its text."""
     if isinstance(value, exp.Boolean):
         return bool(value.this)

@@ -15,7 +15,7 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-from sqlglot.expressions import Expression
+from sqlglot.expressions import Expr
 
 from crosswalk.block import Block, Constant, Example, MappedField, Template
 from crosswalk.dictionary import Dictionary
@@ -233,8 +233,8 @@ class _Loader:
         )
 
     def _writes(
-        self, entity: Entity, field: Field, form: FieldForm, read: Expression | None, where: Path
-    ) -> tuple[dict[str, Expression | None], bool]:
+        self, entity: Entity, field: Field, form: FieldForm, read: Expr | None, where: Path
+    ) -> tuple[dict[str, Expr | None], bool]:
         """Column → SQL (None: the value itself), and whether anything is written at all."""
         if form.column is not None:
             return {form.column: None}, True
@@ -255,7 +255,7 @@ class _Loader:
                 self.problems.add((*where, "write"), 'say which column is written: write = { column = "SQL" }')
                 return {}, False
             texts = {columns[0]: texts}
-        writes: dict[str, Expression | None] = {}
+        writes: dict[str, Expr | None] = {}
         for column, text in texts.items():
             expression = self._sql(text, (*where, "write"))
             if expression is not None:
@@ -384,7 +384,7 @@ class _Loader:
     # ---------------------------------------------------------------------------------------- whole rows
 
     def _constants(
-        self, table: TableForm, filter_: Expression | None, fields: list[MappedField], path: Path
+        self, table: TableForm, filter_: Expr | None, fields: list[MappedField], path: Path
     ) -> dict[str, Constant]:
         """`insert`, and what the filter's equalities imply where no field is written there."""
         written = {column for field in fields if not field.is_read_only for column in field.writes}
@@ -488,7 +488,7 @@ class _Loader:
 
     # -------------------------------------------------------------------------------------------- pieces
 
-    def _sql(self, text: str | None, where: Path) -> Expression | None:
+    def _sql(self, text: str | None, where: Path) -> Expr | None:
         if text is None:
             return None
         try:
@@ -497,7 +497,7 @@ class _Loader:
             self.problems.add(where, str(problem))
             return None
 
-    def _check_canonical(self, expression: Expression, entity: Entity, where: Path, only: str | None = None) -> None:
+    def _check_canonical(self, expression: Expr, entity: Entity, where: Path, only: str | None = None) -> None:
         for name in sorted(columns_in(expression)):
             if name not in entity.index:
                 self.problems.add(where, f"entity {entity.name!r} has no field {name!r}{near(name, entity.index)}")
@@ -517,7 +517,7 @@ class _Loader:
         return f"{self.problems.file}:{self.problems.line(path)}"
 
 
-def columns_in(expression: Expression) -> set[str]:
+def columns_in(expression: Expr) -> set[str]:
     """Names of the columns an expression refers to."""
     from sqlglot import exp
 
