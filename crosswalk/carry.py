@@ -46,9 +46,6 @@ CARRIERS: dict[Type, tuple[Kind, ...]] = {
 }  # fmt: skip
 LOOSE_KINDS = (Kind.OTHER, Kind.TEXT, Kind.DECIMAL)
 
-_INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int2": 16, "smallserial": 16, "mediumint": 24, "integer": 32,
-                 "int": 32, "int4": 32, "serial": 32, "bigint": 64, "int8": 64, "bigserial": 64}  # fmt: skip
-
 
 class Unfit(Exception):
     """A column that cannot carry the field at all; `hint` says what to do."""
@@ -120,12 +117,12 @@ def check_carrier(cell: Cell) -> None:
             f"a column of type {cell.column.type} cannot carry a {type_.value}",
             _carrier_hint(cell),
         )
-    if type_ is Type.TIMESTAMP and not cell.soft_delete and cell.values is None and cell.unit not in UNIX_UNITS:
-        if kind is not Kind.INSTANT and cell.zone is None:
-            raise Unfit(
-                f"a column of type {cell.column.type} does not say which zone its times are in",
-                'Add timezone = "UTC", or the zone its application writes in, to the field or to the file.',
-            )
+    is_plain = not cell.soft_delete and cell.values is None and cell.unit not in UNIX_UNITS
+    if type_ is Type.TIMESTAMP and is_plain and kind is not Kind.INSTANT and cell.zone is None:
+        raise Unfit(
+            f"a column of type {cell.column.type} does not say which zone its times are in",
+            'Add timezone = "UTC", or the zone its application writes in, to the field or to the file.',
+        )
 
 
 def _carrier_hint(cell: Cell) -> str:

@@ -26,6 +26,9 @@ from crosswalk.units import UNIX_UNITS
 from engine.model.entity import Type
 from engine.model.table import Column, Form, Kind
 
+_INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int2": 16, "smallserial": 16, "mediumint": 24, "integer": 32,
+                 "int": 32, "int4": 32, "serial": 32, "bigint": 64, "int8": 64, "bigserial": 64}  # fmt: skip
+
 
 def writing_code(cell: Cell, names: Names) -> str:
     """Python for the wire value of the canonical value `{v}`."""

@@ -134,7 +134,7 @@ class Base:
                 tests.append(f"({name} := {part.code}) is None")
                 values.append(name)
         made = make(*values)
-        # A non-null part is evaluated inside `make`, so a refusal there can come after a null; SQL leaves that order open.
+        # What cannot be null is evaluated inside `make`, after the others; SQL leaves the order open.
         return f"(None if {' or '.join(tests)} else {made})" if tests else made
 
     def call(self, function: Callable[..., Any], parts: list[Part]) -> str:

@@ -21,6 +21,9 @@ KNOWN: Final = (
     " lpad, rpad, length, coalesce, nullif, greatest, least, case, cast, + - * / %, abs, round, trunc, floor, ceil,"
     " extract, date_trunc, at time zone, comparisons, between, in, like, ilike, is, and, or, not"
 )
+CASTS: Final = (
+    "text, varchar, smallint, integer, bigint, numeric, double precision, boolean, date, timestamp, timestamptz, uuid"
+)
 NULL: Final = Part("None", Kind.OTHER, is_null=True)
 _INTEGERS = {"SMALLINT": 16, "INT": 32, "BIGINT": 64}
 
@@ -448,9 +451,8 @@ class TypedCompiler(Base):
         numbers = [literal_int(parameter.this, "a type's size") for parameter in to.expressions]
         kind = _TYPES.get(name)
         if kind is None:
-            raise SqlProblem(f"a cast to {to.sql(dialect='postgres').lower()} is not computed here; there are casts to"
-                             " text, varchar, integer, numeric, double precision, boolean, date, timestamp, timestamptz,"
-                             " uuid")  # fmt: skip
+            shown = to.sql(dialect="postgres").lower()
+            raise SqlProblem(f"a cast to {shown} is not computed here; there are casts to {CASTS}")
         if part.is_null:
             return Part("None", kind, is_null=True)
         found = self._cast_to(part, kind)

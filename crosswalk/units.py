@@ -57,7 +57,7 @@ _CURRENCIES = (
     " XCD XCG XDR XOF XPD XPF XPT XSU XTS XUA XXX YER ZAR ZMW ZWG"
 )
 CURRENCIES: Final = frozenset(_CURRENCIES.split())
-"""ISO 4217 alphabetic codes (list one, 2025). A list of its own: it changes about once a year, a library weighs more."""
+"""ISO 4217 alphabetic codes (list one, 2025). It changes about once a year; a library would weigh more."""
 
 _COUNTRIES = (
     "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ"
