@@ -44,7 +44,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     prev: int
     kind: int
     foreign: int
-    values: list[Value]
+    values: tuple[Value, ...]
     older: tuple[tuple[int, int, int, int], ...] = ()
 
     def stamp(self, index: int) -> Stamp | None:

@@ -51,9 +51,6 @@ def enroll(tx: HubTransaction, hub_id: str, entities: Sequence[Entity], systems:
             places=places,
             mapping=system.mapping,
         )
-    # A source that is gone in the middle of a transaction will never finish it; everybody else waits for that.
-    sources = [part.id for part in parts.values() if part.is_source] or [0]
-    tx.write(f"delete from unfinished where system not in ({', '.join('?' * len(sources))})", sources)
     entity_parts: dict[int, EntityPart] = {}
     for entity in registered.values():
         concerned = sum(
@@ -64,3 +61,11 @@ def enroll(tx: HubTransaction, hub_id: str, entities: Sequence[Entity], systems:
         mapping = next(s.mapping for s in systems if any(p.entity == entity.name for p in s.mapping.places))
         entity_parts[entity.id] = entity_part(entity, ids, concerned, mapping.match_keys(entity))
     return Topology(hub_id=hub_id, systems=parts, entities=entity_parts)
+
+
+def forget_absent_sources(tx: HubTransaction, topology: Topology) -> None:
+    """A source that is gone in the middle of a transaction will never finish it; everybody else would wait for that."""
+    sources = {part.id for part in topology.systems.values() if part.is_source}
+    for (system,) in tx.rows("select system from unfinished"):
+        if system not in sources:
+            tx.write("delete from unfinished where system = ?", (system,))

@@ -1,0 +1,132 @@
+"""Configuration → plugins, dictionary, mappings, hub → the daemon's parts. The only file that sees all of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from crosswalk.dictionary import Dictionary, load_dictionary
+from crosswalk.mapping import SystemMapping, load_mapping
+from engine.config.model import Config, SystemConfig
+from engine.daemon import Daemon, Member
+from engine.errors import ConfigError
+from engine.hub.sqlite import SqliteHub, open_hub, read_hub
+from engine.hub.transaction import HubTransaction
+from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
+from engine.pipeline.topology import Topology
+from engine.ports import Role, Source, System, Target
+from engine.runtime.clock import SystemClock
+from engine.telemetry.log import Log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """Dictionary and mappings of a configuration, checked as far as files alone allow."""
+
+    dictionary: Dictionary
+    mappings: dict[str, SystemMapping]
+
+
+def load_meaning(config: Config) -> Meaning:
+    """Raises `ConfigError` with the problems of all files together."""
+    problems: list[str] = []
+    mappings: dict[str, SystemMapping] = {}
+    dictionary = load_dictionary(config.dictionary)
+    names = [system.name for system in config.systems]
+    dictionary = dictionary.for_systems(names, {system.name: system.role for system in config.systems})
+    for system in config.systems:
+        try:
+            mappings[system.name] = load_mapping(
+                system.mapping, dictionary, system=system.name, dialect=system.plugin.dialect
+            )
+        except ConfigError as error:
+            problems.extend(error.problems or (str(error),))
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigError(f"the mappings have {count}", problems=tuple(problems))
+    return Meaning(dictionary=dictionary, mappings=mappings)
+
+
+def role_of(config: SystemConfig) -> Role:
+    """What set-up and checks must make possible."""
+    role = Role.SOURCE if config.mode.is_source else Role(0)
+    return role | Role.TARGET if config.mode.is_target else role
+
+
+def tables_of(mapping: SystemMapping) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(place.table for place in mapping.places))
+
+
+def make_system(config: SystemConfig) -> System:
+    return config.plugin.system(config.site, config.options)
+
+
+def make_member(config: SystemConfig, topology: Topology) -> Member:
+    """A system with its live parts."""
+    source: Source | None = None
+    target: Target | None = None
+    if config.mode.is_source and config.plugin.source is not None:
+        source = config.plugin.source(config.site, config.options)
+    if config.mode.is_target and config.plugin.target is not None:
+        target = config.plugin.target(config.site, config.options)
+    config.site.work_directory.mkdir(parents=True, exist_ok=True)
+    return Member(part=topology.named(config.name), system=make_system(config), source=source, target=target)
+
+
+def make_topology(tx: HubTransaction, hub_id: str, config: Config, meaning: Meaning) -> Topology:
+    """Register the configuration in the hub; what is registered already keeps its numbers."""
+    enrolments = [
+        Enrolment(
+            name=system.name,
+            mapping=meaning.mappings[system.name],
+            is_source=system.mode.is_source,
+            is_target=system.mode.is_target,
+        )
+        for system in config.systems
+    ]
+    return enroll(tx, hub_id, meaning.dictionary.entities, enrolments)
+
+
+@asynccontextmanager
+async def open_daemon(config: Config, log: Log) -> AsyncGenerator[Daemon]:
+    """The daemon, owning the hub and fencing every earlier one. Raises `HubBusy` when another one runs."""
+    meaning = load_meaning(config)
+    async with open_hub(config.hub, SystemClock()) as hub:
+        topology = register(hub, config, meaning)
+        hub.take_over()
+        members = [make_member(system, topology) for system in config.systems]
+        yield Daemon(hub, topology, members, log, retention_days=config.retention_days)
+
+
+def register(hub: SqliteHub, config: Config, meaning: Meaning) -> Topology:
+    """The configuration with the hub's numbers, new ones given where needed."""
+
+    def enrol(tx: HubTransaction) -> Topology:
+        topology = make_topology(tx, hub.hub_id, config, meaning)
+        forget_absent_sources(tx, topology)
+        return topology
+
+    return hub.transact_now(enrol)
+
+
+@contextmanager
+def open_view(config: Config, meaning: Meaning) -> Generator[tuple[HubTransaction, Topology]]:
+    """The hub for reading, beside a running daemon or without one. What the hub has not registered yet is missing.
+
+    Raises `HubError` when there is no hub, `ConfigError` when the daemon has never run with this configuration.
+    """
+    with read_hub(config.hub) as connection:
+        tx = HubTransaction(connection, SystemClock())
+        hub_id = tx.rows("select id from hub")[0][0]
+        known = {name for (name,) in tx.rows("select name from system")}
+        places = {(s, p) for s, p in tx.rows("select s.name, p.name from place p join system s on s.id = p.system")}
+        for system in config.systems:
+            wanted = {(system.name, place.name) for place in meaning.mappings[system.name].places}
+            if system.name not in known or not wanted <= places:
+                raise ConfigError(
+                    f"the hub does not know all of system {system.name} yet",
+                    hint="Run `concord run` once with this configuration.",
+                    system=system.name,
+                )
+        yield tx, make_topology(tx, hub_id, config, meaning)

@@ -1,0 +1,48 @@
+"""The command `concord`: one function per command, in the order an operator meets them.
+
+Commands import what they need when they run: `concord --help` must not wait for SQL parsers and database drivers.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from engine.commands import deciding, prepare, running
+from engine.commands.output import EXIT_HELP, Exit
+
+app = typer.Typer(
+    name="concord",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Keep the databases of a service business in agreement.\n\n"
+    "Begin with `concord demo`. For your own systems: write concord.toml and a mapping for each, then `concord check`,"
+    f" `concord setup`, `concord run`.\n\n{EXIT_HELP}",
+)
+app.command("check")(prepare.check)
+app.command("setup")(prepare.setup)
+app.command("run")(running.run)
+app.command("status")(running.status)
+app.command("compare")(running.compare)
+app.command("conflicts")(deciding.conflicts)
+app.add_typer(deciding.parked_app, name="parked")
+app.add_typer(deciding.review_app, name="review")
+app.command("explain")(deciding.explain)
+app.command("plugins")(prepare.plugins)
+app.command("teardown")(prepare.teardown)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    if not __debug__:
+        sys.stderr.write("error: concord relies on its assertions and does not run with python -O\n")
+        raise SystemExit(Exit.USAGE)
+    app()
+
+
+if __name__ == "__main__":
+    main()

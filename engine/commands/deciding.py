@@ -1,0 +1,356 @@
+"""What waits for a person, and what is on record: conflicts, parked, review, explain."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from engine.commands.output import attempt, fail, print_json, print_table, say, time_text
+from engine.commands.prepare import DEFAULT, ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from engine.hub.transaction import HubTransaction
+    from engine.operate import Wish
+    from engine.pipeline.topology import Topology
+
+T = TypeVar("T")
+ANSWER_SECONDS_MAX = 15.0
+
+parked_app = typer.Typer(no_args_is_help=True, help="Records a target refused and rows a mapping could not read.")
+review_app = typer.Typer(no_args_is_help=True, help="Rows that match several records: which one is it?")
+Limit = Annotated[int, typer.Option("--limit", help="Rows shown.")]
+Number = Annotated[int, typer.Argument(help="The number that the list shows.")]
+
+
+def conflicts(
+    record: Annotated[str | None, typer.Argument(help="A record number or SYSTEM:TABLE:KEY; all without it.")] = None,
+    config: ConfigOption = DEFAULT,
+    is_open: Annotated[bool, typer.Option("--open", help="Only those that wait for a person.")] = False,
+    take: Annotated[int | None, typer.Option("--take", help="Take the value that lost in this open conflict.")] = None,
+    keep: Annotated[int | None, typer.Option("--keep", help="Close this open conflict, the value stays.")] = None,
+    limit: Limit = 20,
+    is_json: JsonOption = False,
+) -> None:
+    """Show changes that did not know of each other, or that an owner overruled: who won, who lost, by which rule.
+
+    Rules: owner (the system of record wins), latest (the later commit), sum (a counter: both count), manual (waits for
+    you: --take or --keep), deleted (a change of a record that another system deleted).
+
+    Example: concord conflicts crm:customers:42
+    """
+    from engine.hub.views import conflicts as read_conflicts
+    from engine.operate import Wish
+
+    if take is not None or keep is not None:
+        number = take if take is not None else keep
+        wish = Wish(action="conflict.choose", id=number or 0, choice="take" if take is not None else "keep")
+        _ask(config, wish, is_json)
+        return
+
+    def read(tx: HubTransaction, topology: Topology) -> list[Any]:
+        rid = _record(tx, topology, record) if record is not None else None
+        return read_conflicts(tx, record=rid, only_open=is_open, limit=limit)
+
+    rows = _view(config, read, is_json)
+    if is_json:
+        _print_items(rows)
+        return
+    print_table(
+        "",
+        ("no.", "when", "entity", "record", "fields", "won", "lost", "rule"),
+        [
+            (
+                r.id,
+                time_text(r.recorded_at),
+                r.entity,
+                r.record,
+                ", ".join(r.fields),
+                f"{_values(r.winner_values)} ({r.winner})",
+                f"{_values(r.loser_values)} ({r.loser})",
+                r.rule + (" - open" if r.is_open else ""),
+            )
+            for r in rows
+        ],
+        empty="no conflicts",
+    )
+
+
+@parked_app.command("list")
+def parked_list(
+    config: ConfigOption = DEFAULT,
+    system: Annotated[str | None, typer.Option("--system", help="Only this system's.")] = None,
+    limit: Limit = 50,
+    is_json: JsonOption = False,
+) -> None:
+    """List what is parked, the oldest first. Everything else flows meanwhile."""
+    from engine.hub.views import parked
+
+    rows = _view(config, lambda tx, _: parked(tx, system=system, limit=limit), is_json)
+    if is_json:
+        _print_items(rows)
+        return
+    print_table(
+        "",
+        ("no.", "system", "table", "record", "reason", "field", "tries", "since", "what"),
+        [
+            (r.id, r.system, r.table, r.record, r.reason, r.field, r.attempts, time_text(r.parked_at), r.message)
+            for r in rows
+        ],
+        empty="nothing is parked",
+    )
+
+
+@parked_app.command("show")
+def parked_show(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOption = False) -> None:
+    """Show one parked record: what was refused, why, and what to do."""
+    from engine.errors import ConcordError
+    from engine.hub.views import parked
+    from engine.operate import Unknown
+
+    def read(tx: HubTransaction, _: Topology) -> Any:
+        rows = parked(tx, number=number)
+        if not rows:
+            raise Unknown(f"nothing is parked under number {number}", hint="Run `concord parked list`.")
+        return rows[0]
+
+    row = _view(config, read, is_json)
+    assert not isinstance(row, ConcordError)
+    if is_json:
+        _print_items([row])
+        return
+    say(f"parked {row.id}: {row.system}, table {row.table}, {row.direction} side")
+    say(f"  record   {row.record if row.record is not None else '-'}    key {row.key or '-'}")
+    say(f"  since    {time_text(row.parked_at)}, {row.attempts} tries, next {time_text(row.try_after)}")
+    say(f"  reason   {row.reason}" + (f", field {row.field}" if row.field else ""))
+    say(f"  message  {row.message}")
+    if row.hint:
+        say(f"  next     {row.hint}")
+    if row.record is not None:
+        say(f"  history  concord explain {row.record}")
+
+
+@parked_app.command("retry")
+def parked_retry(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOption = False) -> None:
+    """Try a parked record again now. The daemon does so by itself too, with growing pauses."""
+    from engine.operate import Wish
+
+    _ask(config, Wish(action="parked.retry", id=number), is_json)
+
+
+@parked_app.command("drop")
+def parked_drop(
+    number: Number,
+    config: ConfigOption = DEFAULT,
+    is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Give a parked record up: the system keeps what it has until the record changes again. Audited."""
+    from engine.operate import Wish
+
+    if not is_sure:
+        typer.confirm(f"Give up parked record {number}? The systems will differ in it", abort=True, err=True)
+    _ask(config, Wish(action="parked.drop", id=number), is_json)
+
+
+@review_app.command("list")
+def review_list(config: ConfigOption = DEFAULT, limit: Limit = 20, is_json: JsonOption = False) -> None:
+    """List rows that match several records. Their records go nowhere until somebody has decided."""
+    from engine.hub.views import reviews
+
+    rows = _view(config, lambda tx, _: reviews(tx, limit), is_json)
+    if is_json:
+        _print_items(rows)
+        return
+    if not rows:
+        say("nothing waits for a decision")
+    for r in rows:
+        say(f"review {r.id}: {r.system}, table {r.table}, key {r.key}: which {r.entity} is this?")
+        say(f"  the row      {_pairs(r.values)}")
+        for rid, values in r.candidates:
+            say(f"  record {rid:<6} {_pairs(values)}")
+        say(f"  next: concord review link {r.id} RECORD, or concord review new {r.id}")
+
+
+@review_app.command("link")
+def review_link(
+    number: Number,
+    record: Annotated[int, typer.Argument(help="The record that the row is.")],
+    config: ConfigOption = DEFAULT,
+    is_json: JsonOption = False,
+) -> None:
+    """Say that the row is this record; fields that differ are decided as conflicts."""
+    from engine.operate import Wish
+
+    _ask(config, Wish(action="review.link", id=number, rid=record), is_json)
+
+
+@review_app.command("new")
+def review_new(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOption = False) -> None:
+    """Say that the row is none of them: it becomes a record of its own and goes to the other systems."""
+    from engine.operate import Wish
+
+    _ask(config, Wish(action="review.new", id=number), is_json)
+
+
+def explain(
+    record: Annotated[str, typer.Argument(help="A record number, or SYSTEM:TABLE:KEY.")],
+    field: Annotated[str | None, typer.Option("--field", help="Only this field.")] = None,
+    config: ConfigOption = DEFAULT,
+    is_json: JsonOption = False,
+) -> None:
+    """Tell a record's story: who set which value when, what it replaced, what lost and by which rule.
+
+    Example: concord explain crm:customers:42 --field phone
+    """
+    from engine.hub.views import explain as read_explanation
+
+    def read(tx: HubTransaction, topology: Topology) -> Any:
+        return read_explanation(tx, topology, _record(tx, topology, record), field)
+
+    found = _view(config, read, is_json)
+    if is_json:
+        import msgspec
+
+        print_json({"record": msgspec.to_builtins(found)})
+        return
+    say(f"record {found.record}: {found.entity}")
+    for system, table, key in found.rows:
+        say(f"  in {system}: table {table}, key {key}")
+    names = [name for name in found.values if field in (None, name)]
+    print_table(
+        "now",
+        ("field", "value", "set by", "when", "seq"),
+        [
+            (name, _value(found.values[name]), *_stamp(found.set_by.get(name)))
+            for name in names
+            if found.values[name] is not None or name in found.set_by
+        ],
+        empty="no values",
+    )
+    print_table(
+        "history",
+        ("seq", "when", "field", "system", "what", "value", "instead of"),
+        [
+            (h.seq, time_text(h.time), h.field, h.system, "set" if h.kind == "set" else f"lost ({h.rule})",
+             _value(h.value), _value(h.replaced))
+            for h in found.history
+        ],
+        empty="no history (older than the hub's retention)",
+    )  # fmt: skip
+    for row in found.parked:
+        say(f"parked {row.id} at {row.system}: {row.message}")
+
+
+def _record(tx: HubTransaction, topology: Topology, text: str) -> int:
+    from engine.hub.views import find_record
+    from engine.operate import Unknown
+
+    rid = find_record(tx, topology, text)
+    if rid is None:
+        raise Unknown(f"there is no record {text!r}", hint="Give a record number, or SYSTEM:TABLE:KEY.")
+    return rid
+
+
+def _view(file: Path, read: Callable[[HubTransaction, Topology], T], is_json: bool) -> T:
+    from engine.assemble import load_meaning, open_view
+    from engine.config.load import load_config
+
+    def work() -> T:
+        config = load_config(file)
+        with open_view(config, load_meaning(config)) as (tx, topology):
+            return read(tx, topology)
+
+    return attempt(work, is_json=is_json)
+
+
+def _ask(file: Path, wish: Wish, is_json: bool) -> None:
+    """Have it done by the daemon that owns the hub, or do it here when none runs."""
+    from engine.assemble import load_meaning, register
+    from engine.config.load import load_config
+    from engine.errors import ConcordError
+    from engine.hub.sqlite import SqliteHub, connect, hub_lock, lock_owner, migrate, translated
+    from engine.operate import carry_out
+    from engine.runtime.clock import SystemClock
+
+    def work() -> str:
+        config = load_config(file)
+        actor = getpass.getuser()
+        if lock_owner(config.hub) is not None:
+            return _leave_request(config.hub, wish, actor)
+        meaning = load_meaning(config)
+        with hub_lock(config.hub), translated(config.hub):
+            connection = connect(config.hub)
+            try:
+                migrate(connection, SystemClock())
+                hub = SqliteHub(connection, None, SystemClock(), inline=True, path=config.hub)
+                topology = register(hub, config, meaning)
+                return hub.transact_now(lambda tx: carry_out(tx, topology, wish, actor))
+            finally:
+                connection.close()
+
+    try:
+        answer = work()
+    except ConcordError as error:
+        fail(error, is_json=is_json)
+    if is_json:
+        print_json({"answer": answer})
+    else:
+        say(answer)
+
+
+def _leave_request(hub: Path, wish: Wish, actor: str) -> str:
+    import msgspec
+
+    from engine.errors import HubBusy
+    from engine.hub.sqlite import connect, translated
+    from engine.operate import Unknown
+
+    with translated(hub):
+        connection = connect(hub)
+        try:
+            number = connection.execute(
+                "insert into request (at, actor, action, doc) values (?, ?, ?, ?) returning id",
+                (time.time_ns() // 1000, actor, wish.action, msgspec.msgpack.encode(wish)),
+            ).fetchone()
+            assert number is not None
+            deadline = time.monotonic() + ANSWER_SECONDS_MAX
+            while time.monotonic() < deadline:
+                row = connection.execute(
+                    "select answer, is_ok from request where id = ? and done_at is not null", number
+                ).fetchone()
+                if row is not None:
+                    if not row[1]:
+                        raise Unknown(row[0])
+                    return row[0]
+                time.sleep(0.1)
+        finally:
+            connection.close()
+    raise HubBusy("the daemon has not answered yet", hint="It will when it can; look again with `concord status`.")
+
+
+def _print_items(rows: list[Any]) -> None:
+    import msgspec
+
+    print_json({"items": [msgspec.to_builtins(row) for row in rows]})
+
+
+def _stamp(stamp: tuple[str, int, int] | None) -> tuple[object, object, object]:
+    return (stamp[0], time_text(stamp[1]), stamp[2]) if stamp is not None else ("-", "-", "-")
+
+
+def _value(value: object) -> str:
+    return "null" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _values(values: list[Any]) -> str:
+    return ", ".join(_value(value) for value in values)
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in values.items() if name != "alive")

@@ -1,0 +1,205 @@
+"""How commands speak: data on stdout, everything else on stderr, exit codes with one meaning each."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import anyio
+import msgspec
+import typer
+
+from engine.errors import (
+    ConcordError,
+    ConfigError,
+    Fenced,
+    HubBusy,
+    HubError,
+    PluginError,
+    SourceError,
+    SystemUnreachable,
+    TableHeld,
+    TargetError,
+)
+
+T = TypeVar("T")
+
+
+class Exit(enum.IntEnum):
+    """What a command's exit code means, to scripts and service managers."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    DIFFERENCES = 3
+    """It ran well and found differences, problems or something unhealthy."""
+    NOT_FOUND = 4
+    REFUSED = 5
+    SOURCE = 7
+    TARGET = 8
+    HUB = 9
+    ANOTHER_DAEMON = 75
+    CONFIG = 78
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+EXIT_HELP = (
+    "Exit codes: 0 fine, 3 differences or problems found, 4 not found, 7 source, 8 target, 9 hub, 78 configuration."
+)
+
+
+def exit_code(error: ConcordError) -> Exit:
+    """The code that belongs to an error."""
+    if isinstance(error, (ConfigError, PluginError)):
+        return Exit.CONFIG
+    if isinstance(error, (HubBusy, Fenced)):
+        return Exit.ANOTHER_DAEMON
+    if isinstance(error, HubError):
+        return Exit.HUB
+    if isinstance(error, TargetError):
+        return Exit.TARGET
+    if isinstance(error, (SourceError, SystemUnreachable, TableHeld)):
+        return Exit.SOURCE
+    return Exit.NOT_FOUND if error.code == "unknown" else Exit.BUG
+
+
+def fail(error: ConcordError, *, is_json: bool) -> NoReturn:
+    """Print an error and leave: message and next step for people, one object for machines."""
+    if is_json:
+        print_json(
+            {
+                "error": {
+                    "code": error.code,
+                    "message": error.message,
+                    "hint": error.hint,
+                    "problems": list(error.problems) if isinstance(error, ConfigError) else [],
+                    "context": {key: str(value) for key, value in error.context.items()},
+                }
+            }
+        )
+    else:
+        sys.stderr.write(f"error: {error.message}\n")
+        if isinstance(error, ConfigError) and error.problems:
+            sys.stderr.writelines(f"  {problem}\n" for problem in error.problems)
+        if error.hint:
+            sys.stderr.write(f"next:  {error.hint}\n")
+    raise typer.Exit(exit_code(error))
+
+
+def execute(work: Callable[[], Coroutine[Any, Any, T]], *, is_json: bool) -> T:
+    """Run an async command; errors of the world are printed, not raised."""
+    try:
+        return anyio.run(work, backend="asyncio", backend_options={"use_uvloop": has_uvloop()})
+    except* ConcordError as group:
+        fail(_first(group), is_json=is_json)
+    except* KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def attempt(work: Callable[[], T], *, is_json: bool) -> T:
+    """`execute` for commands that wait for nothing."""
+    try:
+        return work()
+    except ConcordError as error:
+        fail(error, is_json=is_json)
+
+
+def has_uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError:
+        return False
+    return True
+
+
+def _first(group: BaseExceptionGroup[ConcordError]) -> ConcordError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    assert isinstance(error, ConcordError)
+    return error
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout; `v` is the version of its form, which only ever grows."""
+    if isinstance(document, dict):
+        document = {"v": 1, **document}  # pyright: ignore[reportUnknownVariableType]
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """A table as wide as the terminal, on stdout; plain where stdout is no terminal. `empty` is said when there is none."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(soft_wrap=False)
+    if not rows:
+        console.print(Text(empty))
+        return
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for n, name in enumerate(columns):
+        is_number = all(isinstance(row[n], (int, float)) or row[n] in ("", "-") for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def say(text: str = "") -> None:
+    """A line on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """A line on stderr: progress, remarks, next steps."""
+    sys.stderr.write(text + "\n")
+
+
+def time_text(microseconds: int | None) -> str:
+    """RFC 3339 in UTC, to the second; "-" for never."""
+    if not microseconds:
+        return "-"
+    return f"{datetime.fromtimestamp(microseconds / 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def age_text(seconds: float | None) -> str:
+    """A duration for people: "3 s", "5 min", "2 h", "4 d"."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size * 2:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def size_text(count: int | None) -> str:
+    """Bytes for people: "16 MB"."""
+    if count is None:
+        return "-"
+    size, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}"
+
+
+def config_path(path: Path | None) -> Path:
+    return path if path is not None else Path("concord.toml")

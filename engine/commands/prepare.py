@@ -1,0 +1,190 @@
+"""Before the daemon runs: plugins, check, setup, teardown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.commands.output import Exit, attempt, execute, note, print_json, print_table, say
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.config.model import SystemConfig
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+SystemArgument = Annotated[str | None, typer.Argument(help="A system of the configuration; all without it.")]
+DEFAULT = Path("concord.toml")
+
+
+def plugins(is_json: JsonOption = False) -> None:
+    """List the kinds of systems that Concord can talk to here, and what each cannot promise."""
+    from engine.plugin import installed_plugins, load_plugin
+
+    found = [attempt(lambda kind=kind: load_plugin(kind), is_json=is_json) for kind in sorted(installed_plugins())]
+    if is_json:
+        print_json(
+            {
+                "plugins": [
+                    {
+                        "kind": p.kind,
+                        "summary": p.summary,
+                        "source": p.source is not None,
+                        "target": p.target is not None,
+                        "promises": p.promises,
+                    }
+                    for p in found
+                ]
+            }
+        )
+        return
+    rows = [(p.kind, p.source is not None, p.target is not None, p.summary) for p in found]
+    print_table("", ("plugin", "source", "target", "what it is"), rows, empty="no plugin is installed")
+    for plugin in found:
+        for guarantee, text in plugin.promises.items():
+            say(f"{plugin.kind}: {guarantee}: {text}")
+
+
+def check(config: ConfigOption = DEFAULT, system: SystemArgument = None, is_json: JsonOption = False) -> None:
+    """Check the configuration, the mappings and their examples, and every system it can reach.
+
+    Changes nothing. Prints each problem with its place and, where there is one, the exact SQL that mends it.
+
+    Example: concord check crm
+    """
+    execute(lambda: _check(config, system, is_json), is_json=is_json)
+
+
+async def _check(file: Path, only: str | None, is_json: bool) -> None:
+    from crosswalk.check import check_place
+    from crosswalk.examples import check_examples
+
+    from engine.assemble import load_meaning, make_system, role_of, tables_of
+    from engine.config.load import load_config
+    from engine.errors import ConcordError
+    from engine.ports import Finding
+
+    config = load_config(file)
+    chosen = _chosen(config.systems, only)
+    meaning = load_meaning(config)
+    results: list[tuple[str, Finding]] = []
+    for system in chosen:
+        mapping = meaning.mappings[system.name]
+        try:
+            live = make_system(system)
+            tables = tables_of(mapping)
+            results.extend((system.name, finding) for finding in await live.check(tables, role_of(system)))
+            shapes = await live.shapes(tables)
+            for place in mapping.places:
+                entity = meaning.dictionary.entity(place.entity)
+                shape = shapes.get(place.table)
+                if shape is not None and entity is not None:
+                    for finding in (*check_place(place, shape, entity), *check_examples(place, shape, entity)):
+                        results.append((system.name, finding))
+        except ConcordError as error:
+            results.append((system.name, Finding(path="connection", message=error.message, hint=error.hint)))
+    fatal = [finding for _, finding in results if finding.is_fatal]
+    if is_json:
+        print_json(
+            {
+                "systems": [system.name for system in chosen],
+                "findings": [
+                    {"system": name, "path": f.path, "message": f.message, "hint": f.hint, "sql": f.sql,
+                     "is_fatal": f.is_fatal}
+                    for name, f in results
+                ],
+            }
+        )  # fmt: skip
+    else:
+        for name, finding in results:
+            say(f"{name}: {'problem' if finding.is_fatal else 'remark'}: {finding.path}: {finding.message}")
+            if finding.hint:
+                say(f"    {finding.hint}")
+            if finding.sql:
+                say("    " + finding.sql.strip().replace("\n", "\n    "))
+        names = ", ".join(system.name for system in chosen)
+        if fatal:
+            say(f"{len(fatal)} problems, {len(results) - len(fatal)} remarks ({names})")
+        else:
+            say(f"ready: {names} ({len(results)} remarks)")
+    if fatal:
+        raise typer.Exit(Exit.DIFFERENCES)
+
+
+def setup(
+    config: ConfigOption = DEFAULT,
+    system: SystemArgument = None,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and do nothing.")] = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Make the systems ready: publication and slot, or triggers; marker and identity tables.
+
+    Prints the exact SQL, so that a DBA can run it instead (--dry-run). Safe to repeat; a log position that was lost is
+    never made anew.
+
+    Example: concord setup --dry-run
+    """
+    execute(lambda: _setup(config, system, is_dry, is_json), is_json=is_json)
+
+
+async def _setup(file: Path, only: str | None, is_dry: bool, is_json: bool) -> None:
+    from engine.assemble import load_meaning, make_system, role_of, tables_of
+    from engine.config.load import load_config
+
+    config = load_config(file)
+    meaning = load_meaning(config)
+    done: list[dict[str, str]] = []
+    for system in _chosen(config.systems, only):
+        live, tables = make_system(system), tables_of(meaning.mappings[system.name])
+        steps = await (live.plan if is_dry else live.setup)(tables, role_of(system))
+        done.extend({"system": system.name, "summary": step.summary, "sql": step.sql} for step in steps)
+        if not is_json:
+            for step in steps:
+                say(f"-- {system.name}: {step.summary}\n{step.sql.strip()}\n")
+            note(f"{system.name}: {'nothing to do' if not steps else 'not run' if is_dry else 'ready'}")
+    if is_json:
+        print_json({"steps": done, "is_done": not is_dry})
+
+
+def teardown(
+    system: Annotated[str, typer.Argument(help="The system to take out.")],
+    config: ConfigOption = DEFAULT,
+    is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Remove from one system everything that `setup` made. Its log position is lost with it.
+
+    Example: concord teardown crm --yes
+    """
+    if not is_sure:
+        typer.confirm(
+            f"Remove slot, publication or triggers, marker and identity tables from {system}? "
+            "Changes made from then on are not captured",
+            abort=True,
+            err=True,
+        )
+    execute(lambda: _teardown(config, system, is_json), is_json=is_json)
+
+
+async def _teardown(file: Path, name: str, is_json: bool) -> None:
+    from engine.assemble import make_system
+    from engine.config.load import load_config
+
+    config = load_config(file)
+    steps = await make_system(_chosen(config.systems, name)[0]).teardown()
+    if is_json:
+        print_json({"steps": [{"summary": step.summary, "sql": step.sql} for step in steps]})
+        return
+    for step in steps:
+        say(f"-- {name}: {step.summary}\n{step.sql.strip()}\n")
+    note(f"{name}: {'nothing was there' if not steps else 'removed'}")
+
+
+def _chosen(systems: tuple[SystemConfig, ...], name: str | None) -> list[SystemConfig]:
+    found = [system for system in systems if name in (None, system.name)]
+    if not found:
+        names = ", ".join(system.name for system in systems)
+        raise ConfigError(f"there is no system {name!r} in the configuration", hint=f"There is {names}.")
+    return found

@@ -1,0 +1,221 @@
+"""The daemon, and what it is doing: run, status, compare."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.commands.output import (
+    Exit,
+    age_text,
+    execute,
+    note,
+    print_json,
+    print_table,
+    say,
+    size_text,
+)  # fmt: skip
+from engine.commands.prepare import DEFAULT, ConfigOption, JsonOption
+from engine.errors import ConcordError
+
+if TYPE_CHECKING:
+    from engine.daemon import Ending
+    from engine.hub.views import StatusRow
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def run(
+    config: ConfigOption = DEFAULT,
+    is_once: Annotated[
+        bool, typer.Option("--once", help="Stop when everything that stands in the logs now is delivered.")
+    ] = False,
+    log_format: Annotated[str, typer.Option("--log-format", help="text or json.")] = "text",
+    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run the daemon: capture, resolve and deliver until told to stop.
+
+    SIGTERM, or Ctrl-C once, stops reading, delivers what the journal holds and ends; Ctrl-C twice ends now. Nothing is
+    lost either way: it goes on from where it was. Log lines go to stderr.
+
+    Exit codes: 0 stopped in good order, 3 a lane was halted and waits for you (see `concord status`), 75 another daemon
+    owns the hub, 78 configuration.
+    """
+    if log_level not in LEVELS or log_format not in ("text", "json"):
+        raise typer.BadParameter("--log-level is debug, info, warning or error; --log-format is text or json")
+    ending = execute(lambda: _run(config, is_once, log_format, LEVELS[log_level]), is_json=False)
+    for lane in ending.halted:
+        error = lane.error
+        note(f"halted: {lane.name}: {error.message if error else ''}")
+        if error is not None and error.hint:
+            note(f"next:   {error.hint}")
+    if ending.halted:
+        raise typer.Exit(
+            Exit.ANOTHER_DAEMON
+            if any(e.error and e.error.code == "fenced" for e in ending.halted)
+            else Exit.DIFFERENCES
+        )
+    if not ending.is_drained and ending.signal is not None:
+        raise typer.Exit(128 + ending.signal)
+
+
+async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending:
+    from engine.assemble import open_daemon
+    from engine.config.load import load_config
+    from engine.telemetry.log import Log
+
+    config = load_config(file)
+    async with open_daemon(config, Log(format=log_format, level=level)) as daemon:
+        return await daemon.run(until_settled=is_once)
+
+
+def status(
+    config: ConfigOption = DEFAULT,
+    is_offline: Annotated[bool, typer.Option("--offline", help="Ask the hub alone, not the systems.")] = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Show each system's lanes: state, lag, age, what is parked, and the last error with its next step.
+
+    Exit codes: 0 healthy, 3 something is halted, paused, parked or held.
+    """
+    execute(lambda: _status(config, is_offline, is_json), is_json=is_json)
+
+
+async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
+    import msgspec
+
+    from engine.assemble import load_meaning, make_system, open_view
+    from engine.config.load import load_config
+    from engine.hub.sqlite import lock_owner
+    from engine.hub.views import status as read_status
+    from engine.runtime.clock import SystemClock
+
+    config = load_config(file)
+    owner = lock_owner(config.hub)
+    with open_view(config, load_meaning(config)) as (tx, topology):
+        rows = read_status(tx, topology)
+        journal = tx.last_seq
+    remarks: list[str] = []
+    for system, row in zip(config.systems, rows, strict=True):
+        if owner is None:
+            row.reads = "-" if row.reads == "-" else "stopped"
+            row.writes = "-" if row.writes == "-" else "stopped"
+        if is_offline:
+            continue
+        try:
+            health = await make_system(system).health()
+            row.retained_bytes, row.lag_bytes = health.retained_bytes, health.lag_bytes
+        except ConcordError as error:
+            remarks.append(f"{system.name}: {error}")
+    healthy = owner is not None and not remarks and all(_is_healthy(row) for row in rows)
+    if is_json:
+        systems = [msgspec.to_builtins(row) for row in rows]
+        print_json({"daemon": owner, "journal": journal, "healthy": healthy, "systems": systems, "remarks": remarks})
+    else:
+        now = SystemClock().now()
+        say(f"daemon: {'not running' if owner is None else f'process {owner}'}    journal: {journal:,} entries")
+        print_table(
+            "",
+            ("system", "reads", "writes", "changed", "behind", "lag", "kept", "parked", "confl.", "review"),
+            [
+                (
+                    row.system,
+                    row.reads,
+                    row.writes,
+                    age_text((now - row.captured_at) / 1e6) if row.captured_at else "-",
+                    row.behind,
+                    size_text(row.lag_bytes),
+                    size_text(row.retained_bytes),
+                    row.parked,
+                    row.conflicts,
+                    row.reviews,
+                )
+                for row in rows
+            ],
+            empty="no system is configured",
+        )
+        for row in rows:
+            for text in (*row.errors, *row.held):
+                message, _, hint = text.partition("\n")
+                say(f"{row.system}: {message}" + (f"\n    next: {hint}" if hint else ""))
+        for remark in remarks:
+            say(remark)
+    if not healthy:
+        raise typer.Exit(Exit.DIFFERENCES)
+
+
+def _is_healthy(row: StatusRow) -> bool:
+    states = {row.reads, row.writes} - {"-"}
+    return states <= {"running", "starting"} and not (row.parked or row.held or row.reviews)
+
+
+def compare(
+    entity: Annotated[list[str] | None, typer.Argument(help="Entities to compare; all without it.")] = None,
+    config: ConfigOption = DEFAULT,
+    limit: Annotated[int, typer.Option("--limit", help="Differences shown for each table.")] = 20,
+    is_json: JsonOption = False,
+) -> None:
+    """Compare every mapped row of every system with the canonical record, field by field.
+
+    Changes that are still on their way are counted apart. Exact when nobody writes.
+
+    Exit codes: 0 all agree, 3 there are differences.
+    """
+    execute(lambda: _compare(config, frozenset(entity or ()), limit, is_json), is_json=is_json)
+
+
+async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bool) -> None:
+    from engine.assemble import load_meaning, make_system, open_view
+    from engine.compare import Agreement, Comparison, differences
+    from engine.config.load import load_config
+    from engine.errors import ConfigError
+
+    config = load_config(file)
+    meaning = load_meaning(config)
+    for name in entities:
+        if meaning.dictionary.entity(name) is None:
+            names = ", ".join(e.name for e in meaning.dictionary.entities)
+            raise ConfigError(f"the dictionary has no entity {name!r}", hint=f"There is {names}.")
+    found: list[Agreement] = []
+    is_terminal = sys.stderr.isatty()
+    with open_view(config, meaning) as (tx, topology):
+        comparison = Comparison(tx, topology, limit)
+        for system in config.systems:
+
+            def progress(table: str, rows: int, name: str = system.name) -> None:
+                if is_terminal:
+                    sys.stderr.write(f"\r{name}: {table}: {rows:,} rows\x1b[K")
+
+            found.extend(await comparison.compare(topology.named(system.name), make_system(system), entities, progress))
+    if is_terminal:
+        sys.stderr.write("\r\x1b[K")
+    count = differences(found)
+    if is_json:
+        print_json({"differences": count, "tables": [asdict(agreement) for agreement in found]})
+    else:
+        print_table(
+            "",
+            ("entity", "system", "table", "rows", "agree", "on the way", "differ"),
+            [(a.entity, a.system, a.table, a.rows, a.agree, a.on_their_way, a.differ) for a in found],
+            empty="nothing is mapped",
+        )
+        shown = [d for agreement in found for d in agreement.differences]
+        if shown:
+            print_table(
+                "",
+                ("system", "table", "key", "record", "what", "fields"),
+                [(d.system, d.table, d.key, d.rid, d.kind, d.field or d.detail) for d in shown],
+                empty="",
+            )
+        say(
+            "all systems agree"
+            if not count
+            else f"{count} differences; `concord explain RECORD` says how one came about"
+        )
+    if count:
+        raise typer.Exit(Exit.DIFFERENCES)

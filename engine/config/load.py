@@ -1,0 +1,108 @@
+"""Reads concord.toml: every problem at once, each with file, line and path; secrets are named here, never read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from crosswalk.problems import Problems, convert_form, describe, near, read_toml
+from engine.config.model import Config, HubConfig, SystemConfig, SystemForm
+from engine.errors import ConfigError, PluginError
+from engine.plugin import Plugin, Site, load_plugin
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+SYSTEMS_MAX = 62
+DEFAULT_FILE = "concord.toml"
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    dictionary: str = "service"
+    hub: Any = {}
+    systems: Any = {}
+
+
+def load_config(file: Path) -> Config:
+    """The configuration. Raises `ConfigError` with every problem found."""
+    if not file.exists():
+        raise ConfigError(
+            f"there is no {file}",
+            hint="Run `concord demo` for a working example, or name your file with --config.",
+            file=str(file),
+        )
+    raw, problems = read_toml(file, "configuration")
+    document = convert_form(raw, _Document, (), problems)
+    if document is None:
+        # Unknown keys at the top do not keep the rest from being looked at.
+        document = _Document(hub=raw.get("hub", {}), systems=raw.get("systems", {}))
+    hub = convert_form(document.hub, HubConfig, ("hub",), problems) or HubConfig()
+    directory = file.resolve().parent
+    systems = _systems(document.systems, directory, directory / hub.path, problems)
+    problems.raise_if_any("configuration")
+    return Config(
+        file=file.resolve(),
+        hub=directory / hub.path,
+        retention_days=hub.retention_days,
+        dictionary=directory / document.dictionary if document.dictionary.endswith(".toml") else document.dictionary,
+        systems=tuple(systems),
+    )
+
+
+def _systems(raw: object, directory: Path, hub: Path, problems: Problems) -> list[SystemConfig]:
+    if not isinstance(raw, dict) or not raw:
+        problems.add(("systems",), 'no system is configured; add a table [systems.crm] with plugin = "postgres" or so')
+        return []
+    given = cast(dict[str, object], raw)
+    if len(given) > SYSTEMS_MAX:
+        problems.add(("systems",), f"{len(given)} systems are configured, {SYSTEMS_MAX} at most can take part")
+    found = [_system(name, table, directory, hub, problems) for name, table in given.items()]
+    return [system for system in found if system is not None]
+
+
+def _system(name: str, raw: object, directory: Path, hub: Path, problems: Problems) -> SystemConfig | None:
+    path = ("systems", name)
+    if not NAME.fullmatch(name):
+        problems.add(path, "a system's name is lower-case letters, digits and _, and begins with a letter")
+    if not isinstance(raw, dict):
+        problems.add(path, f"a table is wanted here, not {describe(raw)}")
+        return None
+    table = cast(dict[str, object], raw)
+    own = {field.name for field in msgspec.structs.fields(SystemForm)}
+    plugin = _plugin(table.get("plugin"), path, problems)
+    known = {field.encode_name for field in msgspec.structs.fields(plugin.config)} if plugin else set[str]()
+    ours = {key: value for key, value in table.items() if key in own}
+    form = convert_form(ours, SystemForm, path, problems)
+    theirs = {key: value for key, value in table.items() if key not in own}
+    options = None
+    if plugin is not None:
+        for key in [key for key in theirs if key not in known]:
+            problems.add((*path, key), f"unknown key {key!r}{near(key, own | known)}")
+            del theirs[key]
+        options = convert_form(theirs, plugin.config, path, problems)
+    if form is None or plugin is None or options is None:
+        return None
+    if form.mode.is_source and plugin.source is None:
+        problems.add((*path, "mode"), f'plugin {plugin.kind} cannot be read from; say mode = "receive"')
+    if form.mode.is_target and plugin.target is None:
+        problems.add((*path, "mode"), f'plugin {plugin.kind} cannot be written to; say mode = "send"')
+    return SystemConfig(
+        name=name,
+        plugin=plugin,
+        mapping=directory / form.mapping,
+        mode=form.mode,
+        role=form.role or name,
+        options=options,
+        site=Site(name=name, directory=directory, work_directory=hub.with_name(hub.name + ".work") / name),
+    )
+
+
+def _plugin(kind: object, path: tuple[str, ...], problems: Problems) -> Plugin[Any] | None:
+    if not isinstance(kind, str):
+        return None
+    try:
+        return load_plugin(kind)
+    except PluginError as error:
+        problems.add((*path, "plugin"), str(error))
+        return None
