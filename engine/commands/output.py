@@ -120,7 +120,7 @@ def has_uvloop() -> bool:
 def _first(group: BaseExceptionGroup[ConcordError]) -> ConcordError:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        error = error.exceptions[0]
     assert isinstance(error, ConcordError)
     return error
 
@@ -133,7 +133,7 @@ def print_json(document: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """A table as wide as the terminal, on stdout; plain where stdout is no terminal. `empty` is said when there is none."""
+    """A table as wide as the terminal, on stdout; plain where that is no terminal. `empty` is said when there is none."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""What people ask the hub: state of the systems, conflicts, parked records, reviews, and a record's history. Reads only."""
+"""What people ask the hub: state of systems, conflicts, parked records, reviews, a record's history. Reads only."""
 
 from __future__ import annotations
 
