@@ -1,0 +1,240 @@
+"""Rows a second from source to target: PostgreSQL's own logical replication and Concord, over the same log.
+
+    python -m benchmarks.throughput --json
+
+Each repetition makes fresh databases and one source table with two slots, the subscription's and Concord's. The workload
+is committed once; then one consumer works the log off, then the other, in an order that alternates. A repetition whose
+three tables are not equal in the end, in every row, is void, and so is the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import concord, native
+from benchmarks.concord import concord_consumer
+from benchmarks.consumer import Consumer, RunVoid, Timed, bring_up, running, time_backlog, wait_reading, wait_row
+from benchmarks.native import native_consumer
+from benchmarks.report import common_arguments, load, machine_facts, print_report, say, spread, table_of
+from benchmarks.servers import Databases, Pair, committed_at, fresh_databases, read_contents, settle, start_pair
+from benchmarks.workloads import USUAL, WORKLOADS, Workload, preload, write, write_end
+
+CONSUMERS = (native.NAME, concord.NAME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to run. `live`: the consumer runs while the workload is written, each consumer over a log of its own."""
+
+    workloads: tuple[Workload, ...]
+    rows: int
+    repetitions: int
+    consumers: tuple[str, ...] = CONSUMERS
+    live: bool = False
+    native_sync: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One consumer in one repetition. `sha256` of what its target and the source hold in the end."""
+
+    consumer: str
+    timed: Timed
+    rows: int
+    rows_at_source: int
+    sha256: str
+    sha256_at_source: str
+    load: float
+
+    @property
+    def is_void(self) -> bool:
+        return self.sha256 != self.sha256_at_source or self.rows != self.rows_at_source
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run and print. 1 when the run is void."""
+    options = _parser().parse_args(arguments)
+    plan = Plan(
+        workloads=tuple(WORKLOADS[name] for name in options.workload or USUAL),
+        rows=options.rows,
+        repetitions=options.repetitions,
+        consumers=tuple(options.only or CONSUMERS),
+        live=options.live,
+        native_sync=options.native_sync,
+    )
+    try:
+        with start_pair() as pair:
+            document = measure(pair, plan)
+    except RunVoid as error:
+        say(f"void: {error}")
+        return 1
+    print_report(document, [_table(document)], as_json=options.json)
+    return 1 if document["void"] else 0
+
+
+def measure(pair: Pair, plan: Plan) -> dict[str, Any]:
+    """The whole run as a document. Raises `RunVoid` when a consumer fails."""
+    machine = machine_facts(pair)
+    workloads: dict[str, Any] = {}
+    void: list[str] = []
+    for workload in plan.workloads:
+        runs: list[Run] = []
+        for repetition in range(plan.repetitions):
+            order = plan.consumers if repetition % 2 == 0 else plan.consumers[::-1]
+            measured = _live(pair, plan, workload, order) if plan.live else _backlog(pair, plan, workload, order)
+            for run in measured:
+                say(
+                    f"{workload.name} {repetition + 1}/{plan.repetitions} {run.consumer}:"
+                    f" {plan.rows / run.timed.seconds:,.0f} rows/s{' VOID' if run.is_void else ''}"
+                )
+                if run.is_void:
+                    void.append(f"{workload.name}, repetition {repetition + 1}: {run.consumer}'s target differs")
+            runs += measured
+        workloads[workload.name] = _summary(workload, plan, runs)
+    return {
+        "benchmark": "throughput",
+        "method": "live" if plan.live else "backlog",
+        "rows": plan.rows,
+        "repetitions": plan.repetitions,
+        "native_synchronous_commit": "on" if plan.native_sync else "off",
+        "workloads": workloads,
+        "void": void,
+        "machine": {**machine, "load_after": load()},
+    }
+
+
+def _backlog(pair: Pair, plan: Plan, workload: Workload, order: Sequence[str]) -> list[Run]:
+    """One log, worked off by one consumer after the other."""
+    with fresh_databases(pair, order) as databases, ExitStack() as stack:
+        consumers = [_open(stack, name, databases, plan) for name in order]
+        if workload.updates:
+            preload(databases.source_dsn, workload, plan.rows)
+            last = write_end(databases.source_dsn, 1)
+            for consumer in consumers:
+                bring_up(consumer, last)
+        settle(databases)
+        write(databases.source_dsn, workload, plan.rows)
+        last = write_end(databases.source_dsn, 2)
+        loads: list[float] = []
+        timed: list[Timed] = []
+        for consumer in consumers:
+            loads.append(load())
+            timed.append(time_backlog(consumer, last))
+        return [_run(c, t, busy) for c, t, busy in zip(consumers, timed, loads, strict=True)]
+
+
+def _live(pair: Pair, plan: Plan, workload: Workload, order: Sequence[str]) -> list[Run]:
+    """A log for each consumer, written while it reads. The clock runs from the first commit."""
+    runs: list[Run] = []
+    for name in order:
+        with fresh_databases(pair, (name,)) as databases, ExitStack() as stack:
+            consumer = _open(stack, name, databases, plan)
+            preload(databases.source_dsn, workload, plan.rows)
+            last = write_end(databases.source_dsn, 1)
+            bring_up(consumer, last)
+            settle(databases)
+            asked, busy = time.time(), load()
+            with running(consumer):
+                started = wait_reading(consumer)
+                first = write_end(databases.source_dsn, 2)
+                write(databases.source_dsn, workload, plan.rows)
+                last = write_end(databases.source_dsn, 3)
+                ended = wait_row(consumer, last)
+                usage = consumer.usage()
+            began = committed_at(databases.source_dsn, first)
+            timed = Timed(seconds=ended - began, start_seconds=started - asked, usage=usage)
+            runs.append(_run(consumer, timed, busy))
+    return runs
+
+
+def _open(stack: ExitStack, name: str, databases: Databases, plan: Plan) -> Consumer:
+    if name == native.NAME:
+        return stack.enter_context(native_consumer(databases, synchronous=plan.native_sync))
+    return stack.enter_context(concord_consumer(databases))
+
+
+def _run(consumer: Consumer, timed: Timed, busy: float) -> Run:
+    source, target = read_contents(consumer.source_dsn), read_contents(consumer.target_dsn)
+    return Run(
+        consumer=consumer.name,
+        timed=timed,
+        rows=target.rows,
+        rows_at_source=source.rows,
+        sha256=target.sha256,
+        sha256_at_source=source.sha256,
+        load=busy,
+    )
+
+
+def _summary(workload: Workload, plan: Plan, runs: Sequence[Run]) -> dict[str, Any]:
+    """Medians and spreads; the ratio is of the medians, `ratio_spread` of the repetitions one by one."""
+    summary: dict[str, Any] = {"title": workload.title, "rows": plan.rows}
+    rates: dict[str, list[float]] = {}
+    for name in plan.consumers:
+        own = [run for run in runs if run.consumer == name]
+        rates[name] = [plan.rows / run.timed.seconds for run in own]
+        rate = spread(rates[name], 0)
+        summary[f"{name}_rows_per_s"] = rate.median
+        summary[f"{name}_spread"] = rate
+        summary[f"{name}_peak_memory_mb"] = max(run.timed.usage.peak_rss_mb for run in own)
+        summary[f"{name}_private_memory_mb"] = max(run.timed.usage.private_mb for run in own)
+        summary[f"{name}_cpu_seconds"] = spread([run.timed.usage.cpu_seconds for run in own], 2)
+        summary[f"{name}_start_seconds"] = spread([run.timed.start_seconds for run in own], 2)
+    if set(CONSUMERS) <= set(rates):
+        pairs = zip(rates[concord.NAME], rates[native.NAME], strict=True)
+        summary["ratio"] = round(summary["concord_rows_per_s"] / summary["native_rows_per_s"], 3)
+        summary["ratio_spread"] = spread([own / theirs for own, theirs in pairs], 3)
+    summary["load"] = [run.load for run in runs]
+    summary["contents"] = {
+        "are_equal": not any(run.is_void for run in runs),
+        "rows": [run.rows for run in runs],
+        "sha256": [run.sha256 for run in runs],
+        "sha256_at_source": [run.sha256_at_source for run in runs],
+    }
+    return summary
+
+
+def _table(document: dict[str, Any]) -> Any:
+    columns = ("workload", "concord rows/s", "native rows/s", "ratio", "least", "greatest", "concord MB", "contents")
+    rows: list[list[object]] = []
+    for name, found in document["workloads"].items():
+        ratios = found.get("ratio_spread")
+        rows.append(
+            [
+                name,
+                found.get("concord_rows_per_s"),
+                found.get("native_rows_per_s"),
+                found.get("ratio"),
+                ratios.least if ratios else None,
+                ratios.greatest if ratios else None,
+                found.get("concord_peak_memory_mb"),
+                "equal" if found["contents"]["are_equal"] else "DIFFER",
+            ]
+        )
+    title = f"{document['rows']:,} rows, {document['repetitions']} repetitions, {document['method']}"
+    return table_of(title, columns, rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = common_arguments("Rows a second, Concord and PostgreSQL's own logical replication, in one run.")
+    parser.add_argument("--rows", type=int, default=200_000, help="rows of each workload (default 200000)")
+    parser.add_argument("--repetitions", type=int, default=5, help="how often each is measured (default 5)")
+    parser.add_argument(
+        "--workload", action="append", choices=sorted(WORKLOADS), help=f"which; default {', '.join(USUAL)}"
+    )
+    parser.add_argument("--only", action="append", choices=CONSUMERS, help="measure this consumer alone")
+    parser.add_argument("--live", action="store_true", help="write while the consumer runs, instead of before")
+    parser.add_argument(
+        "--native-sync", action="store_true", help="the subscription with synchronous_commit = on, not its default off"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
