@@ -134,7 +134,8 @@ class DynamicCompiler(Base):
         return self._called(f.rounded, node.this, *([] if decimals is None else [decimals]))
 
     def _cast(self, node: exp.Cast) -> Part:
-        to = node.args["to"].sql(dialect="sqlite")
+        # By sqlglot's name for the type: its SQL for SQLite would make a real of a numeric.
+        to = str(getattr(node.args["to"].this, "value", node.args["to"].this))
         kind = affinity(to)
         function = {"integer": f.cast_integer, "real": f.cast_real, "numeric": f.cast_numeric, "text": f.text}.get(kind)
         if function is None:
@@ -171,7 +172,7 @@ class DynamicCompiler(Base):
     def _is(self, node: exp.Is) -> Part:
         what = node.expression
         if isinstance(what, exp.Null):
-            code = f"({self._part(node.this).code} is None)"
+            code = f"{self.names.bind(f.same)}({self._part(node.this).code}, None)"
         elif isinstance(what, exp.Boolean):
             code = f"({self._truth(node.this)} is {bool(what.this)})"
         else:

@@ -11,7 +11,7 @@ import math
 import re
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 from crosswalk.convert import Loss
@@ -167,21 +167,13 @@ def member(value: Value, *members: Value) -> int | None:
 
 
 def greatest(*values: Value) -> Value:
-    return _extreme(values, 1)
+    """max() of several; of equals the first."""
+    return None if None in values else reduce(lambda best, other: other if order(best, other) < 0 else best, values)
 
 
 def least(*values: Value) -> Value:
-    return _extreme(values, -1)
-
-
-def _extreme(values: tuple[Value, ...], sign: int) -> Value:
-    if any(value is None for value in values):
-        return None
-    found = values[0]
-    for value in values[1:]:
-        if order(value, found) == sign:
-            found = value
-    return found
+    """min() of several; of equals the last (minmaxFunc in func.c)."""
+    return None if None in values else reduce(lambda best, other: other if order(best, other) >= 0 else best, values)
 
 
 # ------------------------------------------------------------------------------------------- arithmetic
@@ -259,6 +251,8 @@ def rounded(value: Value, decimals: Value = 0) -> Value:
     """A floating point. Near a tie SQLite's versions differ: some look at the exact value, some at its digits."""
     if value is None or decimals is None:
         return None
+    if abs(whole(decimals)) >= 2**31:
+        raise Loss("a count of decimals beyond 31 bits, which depends on SQLite's version")
     places = max(min(whole(decimals), 30), 0)
     real = float(number(value))
     if not math.isfinite(real) or abs(real) >= 2.0**52:
@@ -288,6 +282,8 @@ def cast_real(value: Value) -> Value:
 def cast_numeric(value: Value) -> Value:
     if value is None or isinstance(value, (int, float)):
         return value
+    if not _PREFIX.match(_decoded(value)):
+        raise Loss("a cast to numeric of a text that is no number, which depends on SQLite's version")
     found = number(value)
     if isinstance(found, float) and found.is_integer() and abs(found) < 2.0**51:
         return int(found)
@@ -338,6 +334,8 @@ def substring(value: Value, start: Value, *length: Value) -> Value:
     found = text(value)
     begin, is_backward = whole(start), False
     count = whole(length[0]) if length else len(found) + abs(begin) + 1
+    if max(abs(begin), abs(count)) >= 2**31:
+        raise Loss("a place in a text beyond 31 bits, which depends on SQLite's version")
     if count < 0:
         count, is_backward = -count, True
     if begin < 0:
@@ -359,7 +357,9 @@ def replace(value: Value, old: Value, new: Value) -> Value:
     if value is None or old is None:
         return None
     if text(old) == "":
-        return text(value)
+        if not isinstance(value, str):
+            raise Loss("replace of nothing in a number, whose type depends on SQLite's version")
+        return value
     return None if new is None else text(value).replace(text(old), text(new))
 
 

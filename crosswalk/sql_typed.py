@@ -336,7 +336,8 @@ class TypedCompiler(Base):
     def _is(self, node: exp.Is) -> Part:
         what = node.expression
         if isinstance(what, exp.Null):
-            code = f"({self._part(node.this).code} is None)"
+            part = self._part(node.this)
+            code = f"({part.code} is None)" if part.is_nullable else "False"
         elif isinstance(what, exp.Boolean):
             code = f"({self._boolean(node.this).code} is {bool(what.this)})"
         else:
@@ -357,7 +358,7 @@ class TypedCompiler(Base):
             return self._strict(Kind.BOOLEAN, [value], lambda found: f"({found} in ({inside},))")
         name = self.names.bind(_is_member)
         rest = ", ".join(member.code for member in members)
-        return self._strict(Kind.BOOLEAN, [value], lambda found: f"{name}({found}, {rest})")
+        return Part(self.strict([value], lambda found: f"{name}({found}, {rest})"), Kind.BOOLEAN)
 
     def _between(self, node: exp.Between) -> Part:
         value, low, high = (self._part(child) for child in (node.this, node.args["low"], node.args["high"]))

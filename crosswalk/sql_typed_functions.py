@@ -216,21 +216,21 @@ def _base_10000(number: Decimal) -> tuple[int, int]:
 def round_numeric(number: Decimal, decimals: int = 0) -> Decimal:
     """Half away from zero; a negative count rounds before the point."""
     quantum = Decimal(1).scaleb(-max(decimals, -EXPONENT_MAX))
-    found = EXACT.quantize(number, quantum, rounding=ROUND_HALF_UP)
+    found = number.quantize(quantum, ROUND_HALF_UP, EXACT)
     return found if decimals >= 0 else EXACT.quantize(found, Decimal(1))
 
 
 def truncate_numeric(number: Decimal, decimals: int = 0) -> Decimal:
-    found = EXACT.quantize(number, Decimal(1).scaleb(-max(decimals, -EXPONENT_MAX)), rounding=ROUND_DOWN)
+    found = number.quantize(Decimal(1).scaleb(-max(decimals, -EXPONENT_MAX)), ROUND_DOWN, EXACT)
     return found if decimals >= 0 else EXACT.quantize(found, Decimal(1))
 
 
 def floor_numeric(number: Decimal) -> Decimal:
-    return EXACT.quantize(number, Decimal(1), rounding=ROUND_FLOOR)
+    return number.quantize(Decimal(1), ROUND_FLOOR, EXACT)
 
 
 def ceil_numeric(number: Decimal) -> Decimal:
-    return EXACT.quantize(number, Decimal(1), rounding=ROUND_CEILING)
+    return number.quantize(Decimal(1), ROUND_CEILING, EXACT)
 
 
 def round_float(number: float) -> float:
