@@ -236,7 +236,7 @@ class Daemon:
             self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
 
     async def _watch_signals(self) -> None:
-        """SIGTERM or the first SIGINT drains, the second SIGINT stops now; what is cut off is done at the next start."""
+        """SIGTERM or the first SIGINT drains, the second SIGINT stops now; what is cut off is done at the next run."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 if self._drain.is_set() and number == signal.SIGINT:

@@ -44,7 +44,7 @@ def conflicts(
 
     Example: concord conflicts crm:customers:42
     """
-    from engine.hub.views import conflicts as read_conflicts
+    from engine.views import conflicts as read_conflicts
     from engine.operate import Wish
 
     if take is not None or keep is not None:
@@ -89,7 +89,7 @@ def parked_list(
     is_json: JsonOption = False,
 ) -> None:
     """List what is parked, the oldest first. Everything else flows meanwhile."""
-    from engine.hub.views import parked
+    from engine.views import parked
 
     rows = _view(config, lambda tx, _: parked(tx, system=system, limit=limit), is_json)
     if is_json:
@@ -110,7 +110,7 @@ def parked_list(
 def parked_show(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOption = False) -> None:
     """Show one parked record: what was refused, why, and what to do."""
     from engine.errors import ConcordError
-    from engine.hub.views import parked
+    from engine.views import parked
     from engine.operate import Unknown
 
     def read(tx: HubTransaction, _: Topology) -> Any:
@@ -161,7 +161,7 @@ def parked_drop(
 @review_app.command("list")
 def review_list(config: ConfigOption = DEFAULT, limit: Limit = 20, is_json: JsonOption = False) -> None:
     """List rows that match several records. Their records go nowhere until somebody has decided."""
-    from engine.hub.views import reviews
+    from engine.views import reviews
 
     rows = _view(config, lambda tx, _: reviews(tx, limit), is_json)
     if is_json:
@@ -208,7 +208,7 @@ def explain(
 
     Example: concord explain crm:customers:42 --field phone
     """
-    from engine.hub.views import explain as read_explanation
+    from engine.views import explain as read_explanation
 
     def read(tx: HubTransaction, topology: Topology) -> Any:
         return read_explanation(tx, topology, _record(tx, topology, record), field)
@@ -248,7 +248,7 @@ def explain(
 
 
 def _record(tx: HubTransaction, topology: Topology, text: str) -> int:
-    from engine.hub.views import find_record
+    from engine.views import find_record
     from engine.operate import Unknown
 
     rid = find_record(tx, topology, text)

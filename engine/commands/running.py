@@ -25,7 +25,7 @@ from engine.errors import ConcordError
 
 if TYPE_CHECKING:
     from engine.daemon import Ending
-    from engine.hub.views import StatusRow
+    from engine.views import StatusRow
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -92,7 +92,7 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
     from engine.assemble import load_meaning, make_system, open_view
     from engine.config.load import load_config
     from engine.hub.sqlite import lock_owner
-    from engine.hub.views import status as read_status
+    from engine.views import status as read_status
     from engine.runtime.clock import SystemClock
 
     config = load_config(file)
