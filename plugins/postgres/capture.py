@@ -27,7 +27,7 @@ from plugins.postgres.connect import connected, translated
 from plugins.postgres.decode import RelationMessage, decode_relation
 from plugins.postgres.gather import Gatherer, Relation, Stop
 from plugins.postgres.position import Cluster, Resume, before, format_lsn, parse_lsn, resume_at
-from plugins.postgres.server import Publication, Slot, load_publication, load_server, load_slot
+from plugins.postgres.server import Publication, Server, Slot, load_publication, load_server, load_slot
 from plugins.postgres.snapshot import snapshot
 from plugins.postgres.spool import Spool
 from plugins.postgres.wire import Wire, replication_connection, start_replication
@@ -85,7 +85,7 @@ class PostgresSource:
         async with replication_connection(site, config) as connection:
             cluster = await _identify(connection, site.name)
             resume = resume_at(after, system=site.name) if after else None
-            usable = _checked_slot(slot, resume, system=site.name, slot_name=slot_is, log_end=server.log_end)
+            usable = _checked_slot(slot, resume, system=site.name, slot_name=slot_is, server=server)
             if resume is None:
                 resume = Resume(lsn=usable.confirmed_lsn)
             else:
@@ -147,6 +147,11 @@ class PostgresFeed:
     def position(self) -> Position:
         """Everything up to here has been handed out."""
         return self._handed
+
+    @property
+    def spooled_bytes(self) -> int:
+        """How much of transactions that arrived before their commit has been put into files."""
+        return self._gatherer.spool.bytes_written
 
     async def receive(self, rows_max: int) -> Batch:
         """The next stretch of the log; see `engine.ports.Feed.receive`."""
@@ -223,7 +228,7 @@ class PostgresFeed:
         gatherer.rows_max = max(1, rows_max)
         while True:
             if monotonic() >= self._inspect_at and not gatherer.is_inside:
-                await self._look()
+                await self.look()
             stop = gatherer.take(self._replay if self._replay is not None else wire.messages())
             if stop is Stop.RELATION:
                 await self._install(gatherer.unknown)
@@ -272,7 +277,7 @@ class PostgresFeed:
         self._handed_at = monotonic()
         return batch
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
         """The periodic look at the catalogue, and forgetting transactions that have ended for everybody."""
         site, config = self._site, self._config
         async with connected(site, config, use="catalogue") as connection:
@@ -282,6 +287,12 @@ class PostgresFeed:
                 async with snapshot(connection) as view:
                     # Nobody else adds to them meanwhile: this is the task that reads the log.
                     self._gatherer.xids[:] = view.unseen(self._gatherer.xids)
+        if publication is None:
+            # Since version 18 a walsender passes over a missing publication, and sends nothing any more.
+            raise SourceUnready(
+                f"system {site.name}: publication {publication_name(site, config)} does not exist any more",
+                hint="Run `concord setup`, then `concord backfill`: changes since it was dropped have not been sent.",
+            )
         self.inspect(catalog, publication)
 
     async def _install(self, message: bytes) -> None:
@@ -357,7 +368,7 @@ def _outsider(sent: RelationMessage, message: bytes) -> Relation:
     )
 
 
-def _checked_slot(slot: Slot | None, resume: Resume | None, *, system: str, slot_name: str, log_end: int) -> Slot:
+def _checked_slot(slot: Slot | None, resume: Resume | None, *, system: str, slot_name: str, server: Server) -> Slot:
     """The slot, if the log behind `resume` can be had from it. Raises `PositionLost` or `SourceUnready`."""
     lost = "Run `concord setup` and then `concord backfill` for this system: changes may have been missed."
     if slot is None:
@@ -377,6 +388,11 @@ def _checked_slot(slot: Slot | None, resume: Resume | None, *, system: str, slot
             hint=f"Raise max_slot_wal_keep_size, drop the slot, then: {lost}",
             slot=slot_name,
         )
+    if slot.database not in ("", server.database):
+        raise SourceUnready(
+            f"system {system}: replication slot {slot_name} belongs to database {slot.database}, not {server.database}",
+            hint="Name another slot in the configuration.",
+        )
     if slot.plugin != "pgoutput":
         raise SourceUnready(
             f"system {system}: replication slot {slot_name} decodes with {slot.plugin}, not pgoutput",
@@ -385,13 +401,13 @@ def _checked_slot(slot: Slot | None, resume: Resume | None, *, system: str, slot
     if resume is not None and slot.confirmed_lsn > resume.lsn:
         raise PositionLost(
             f"system {system}: replication slot {slot_name} stands at {format_lsn(slot.confirmed_lsn)},"
-            f" behind our position {format_lsn(resume.lsn)}: somebody else read or advanced it",
+            f" past our position {format_lsn(resume.lsn)}: somebody else read or advanced it",
             hint=lost,
             slot=slot_name,
         )
-    if resume is not None and resume.lsn > log_end:
+    if resume is not None and resume.lsn > server.log_end:
         raise PositionLost(
-            f"system {system}: the log ends at {format_lsn(log_end)}, before our position {format_lsn(resume.lsn)}:"
+            f"system {system}: the log ends at {format_lsn(server.log_end)}, before our position {format_lsn(resume.lsn)}:"
             " the server was restored from an older copy",
             hint=lost,
             slot=slot_name,

@@ -3,8 +3,9 @@
 Most of capture's time is spent here. Two facts make it fast. In a tuple a column is `t`, four bytes of length, text;
 and text from PostgreSQL never holds a NUL. So where all columns are there, are shorter than 256 bytes and are ASCII,
 the four characters "t\\0\\0\\0" stand before every column and nowhere else, whatever users have written into the
-columns: one `str.split` finds them all, and the one character in front of each piece is the length. Every other row
-(nulls, long or absent values, other alphabets) takes the general way, column by column.
+columns: one `str.split` finds them all, and the one character in front of each piece is the length. It need only be
+looked at in the last piece, which has no separator behind it. Every other row (nulls, long or absent values, other
+alphabets) takes the general way, column by column.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def insert(message):
         pieces = new.decode().split(SEPARATOR)
         if len(pieces) == {count + 1}:
             head, {", ".join(names)} = pieces
-            if head == HEAD:
+            if head == HEAD and {names[-1]} and ord({names[-1]}[0]) == len({names[-1]}) - 1:
                 return ({", ".join(f"{name}[1:]" for name in names)},)
     return general_insert(message, general)
 """

@@ -21,6 +21,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     is_standby: bool
+    database: str
     encoding: str
     user: str
     may_replicate: bool
@@ -66,10 +67,11 @@ async def load_server(connection: Connection) -> Server:
     cursor = await connection.execute(_SERVER, [list(_SETTINGS)])
     row = await cursor.fetchone()
     assert row is not None, "a select without from gives one row"
-    version, is_standby, encoding, user, replication, superuser, log_end, settings = row
+    version, is_standby, database, encoding, user, replication, superuser, log_end, settings = row
     return Server(
         version=version,
         is_standby=is_standby,
+        database=database,
         encoding=encoding,
         user=user,
         may_replicate=replication or superuser,
@@ -151,7 +153,7 @@ _SETTINGS: Final = (
 
 _SERVER: Final = """
 select current_setting('server_version_num')::int, pg_catalog.pg_is_in_recovery(),
-  current_setting('server_encoding'), current_user::text, r.rolreplication, r.rolsuper,
+  current_database()::text, current_setting('server_encoding'), current_user::text, r.rolreplication, r.rolsuper,
   case when pg_catalog.pg_is_in_recovery() then coalesce(pg_catalog.pg_last_wal_replay_lsn(), '0/0')
        else pg_catalog.pg_current_wal_insert_lsn() end::text,
   (select jsonb_object_agg(name, setting) from pg_catalog.pg_settings where name = any (%s))
