@@ -173,7 +173,7 @@ def number_writer(cell: Cell) -> Convert:
         return lambda text: convert.seconds_interval(convert.decimal_text(text, None))
     if kind is Kind.INTEGER:
         low, high = integer_range(column, cell.form)
-        exact = lambda text: convert.fit_integer(convert.integer(text), low, high)  # noqa: E731
+        exact = partial(_integer_between, low, high)
         return (lambda text: str(exact(text))) if cell.is_text_form else exact
     if kind in TEXT_KINDS and (cell.is_text_form or kind is Kind.TEXT):
         return lambda text: text if column.length is None else convert.fit_text(text, column.length)
@@ -183,9 +183,16 @@ def number_writer(cell: Cell) -> Convert:
             return partial(_float_wire, digits)
         return lambda text: convert.fit_float(text, digits)
     precision, scale = column.precision, column.scale
+    if cell.is_text_form and precision is not None:
+        # Spelt as the column will spell it, so that an echo is compared by its text.
+        return lambda text: convert.decimal_text(convert.fit_decimal(text, precision, scale), scale)
     if cell.is_text_form:
-        return lambda text: convert.fit_decimal(text, precision, scale if precision is not None else None)
+        return lambda text: text
     return partial(_native_decimal, precision, scale)
+
+
+def _integer_between(low: int, high: int, text: Any) -> int:
+    return convert.fit_integer(convert.integer(text), low, high)
 
 
 def _float_wire(digits: int, text: str) -> str:

@@ -183,7 +183,7 @@ def _entity(name: str, raw: object, merged: Mapping[str, Any], problems: Problem
     path: Path = ("entities", name)
     if not name.isidentifier() or name != name.lower():
         problems.add(path, "a name of lower-case letters, digits and underscores is wanted")
-    form = convert_form(raw, EntityForm, path, problems)
+    form = convert_form(raw, EntityForm, path, problems, is_tolerant=True)
     if form is None:
         return None
     raws = {"alive": {"type": "boolean"}} | form.fields

@@ -102,7 +102,7 @@ def load_mapping(path: str | FilePath, dictionary: Dictionary, *, system: str, d
     Raises `ConfigError` listing every problem as "file:line: path: message".
     """
     document, problems = read_toml(FilePath(path), "mapping")
-    form = convert_form(document, MappingForm, (), problems)
+    form = convert_form(document, MappingForm, (), problems, is_tolerant=True)
     if form is None:
         problems.raise_if_any("mapping")
         raise AssertionError("a form is missing only when there are problems")
@@ -131,7 +131,7 @@ class _Loader:
 
     def blocks(self) -> list[Block]:
         for n, raw in enumerate(self.form.table):
-            table = convert_form(raw, TableForm, ("table", n), self.problems)
+            table = convert_form(raw, TableForm, ("table", n), self.problems, is_tolerant=True)
             if table is not None:
                 self.tables.append((("table", n), table))
         if self.form.region is not None and not re.fullmatch("[A-Z]{2}", self.form.region):

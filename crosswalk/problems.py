@@ -70,17 +70,20 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; there is {', '.join(names[:30])}" if names else ""
 
 
-def convert_form(raw: object, form: type[Form], path: Path, problems: Problems) -> Form | None:
-    """`raw` as a `form`, or None with a problem for every key that is unknown, missing or of a wrong type.
+def convert_form(
+    raw: object, form: type[Form], path: Path, problems: Problems, *, is_tolerant: bool = False
+) -> Form | None:
+    """`raw` as a `form`, with a problem for every key that is unknown, missing or of a wrong type.
 
-    msgspec stops at the first mistake, so each key is converted by itself.
+    msgspec stops at the first mistake, so each key is converted by itself. Unknown keys are left out, so that what
+    else is wrong can be found too; with `is_tolerant` optional keys of a wrong type are as well. Otherwise None.
     """
     if not isinstance(raw, dict):
         problems.add(path, f"a table is wanted here, not {describe(raw)}")
         return None
     given = cast(Mapping[str, object], raw)
     known = {field.encode_name: field for field in msgspec.structs.fields(form)}
-    count = len(problems.found)
+    is_usable = True
     values: dict[str, object] = {}
     for key, value in given.items():
         if key not in known:
@@ -90,15 +93,17 @@ def convert_form(raw: object, form: type[Form], path: Path, problems: Problems) 
             values[known[key].name] = msgspec.convert(value, known[key].type)
         except msgspec.ValidationError as error:
             problems.add((*path, key), _plain(str(error)))
+            is_usable = is_usable and is_tolerant and not known[key].required
     for key, field in known.items():
         if field.required and key not in given:
             problems.add(path, f"{key!r} is missing")
-    return form(**values) if len(problems.found) == count else None
+            is_usable = False
+    return form(**values) if is_usable else None
 
 
 def describe(value: object) -> str:
     """What a TOML value is, for messages."""
-    kinds = {str: "a text", bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "a table"}
+    kinds: dict[type, str] = {str: "a text", bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "a table"}
     return kinds.get(type(value), "a date or time")
 
 
