@@ -312,7 +312,7 @@ def local_text(value: str, zone: ZoneInfo) -> str:
         return value.replace("+00", "", 1)
     moment = utc_moment(value)
     try:
-        local = moment.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None)
+        local = moment.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None, fold=0)
     except OverflowError:
         raise Loss("a timestamp outside the years 1 to 9999") from None
     if local_to_utc(local, zone) != moment:
@@ -354,7 +354,12 @@ def seconds_interval(value: str) -> str:
     """Seconds → an interval that PostgreSQL reads back as the same seconds."""
     if len(value.partition(".")[2]) > 6:
         raise Loss("a duration finer than microseconds")
-    return f"PT{value}S"
+    # In parts: PostgreSQL reads a part as floating point, and a great number of seconds would lose its microseconds.
+    sign = "-" if value[0] == "-" else ""
+    whole, dot, fraction = value.lstrip("-").partition(".")
+    minutes, seconds = divmod(int(whole), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"PT{sign}{hours}H{sign}{minutes}M{sign}{seconds}{dot}{fraction}S"
 
 
 # --------------------------------------------------------------------------------------------------- json

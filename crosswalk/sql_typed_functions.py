@@ -423,14 +423,14 @@ SPELLINGS: Final[dict[Kind, Callable[[Any], str]]] = {
 
 def to_zone(zone: ZoneInfo) -> Callable[[datetime], datetime]:
     """timestamptz at time zone: local time there."""
-    return lambda moment: moment.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None)
+    return lambda moment: moment.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None, fold=0)
 
 
 def from_zone(zone: ZoneInfo) -> Callable[[datetime], datetime]:
     """timestamp at time zone: where local time is double or missing, standard time is meant."""
 
     def utc(local: datetime) -> datetime:
-        first, second = local.replace(tzinfo=zone), local.replace(tzinfo=zone, fold=1)
+        first, second = local.replace(tzinfo=zone, fold=0), local.replace(tzinfo=zone, fold=1)
         standard = first if first.dst() == timedelta(0) else second
         chosen = first if first.utcoffset() == second.utcoffset() else standard
         offset = chosen.utcoffset()
