@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -137,17 +136,6 @@ class Concord:
             said = (done.stdout + done.stderr).decode(errors="replace")[-LOG_TAIL:]
             raise RunVoid(f"concord {words[0]} ended with {done.returncode}: {said}")
 
-    def is_copied(self) -> bool:
-        """Whether the first copy of the source's table is done, as the hub says."""
-        if not self.hub.exists():
-            return False
-        try:
-            with closing(sqlite3.connect(f"file:{self.hub}?mode=ro", uri=True)) as hub:
-                return hub.execute("select count(*) from snapshot where is_done").fetchone() == (1,)
-        except sqlite3.OperationalError:
-            # No schema yet: the daemon is about to make it.
-            return False
-
     def hub_bytes(self) -> int:
         """Size of the hub on disk."""
         return sum(path.stat().st_size for path in self.directory.glob("hub.sqlite*"))
@@ -172,8 +160,10 @@ def concord_consumer(databases: Databases) -> Generator[Concord]:
     )
     write_configuration(consumer.directory, source=source, target=target, slot=consumer.slot)
     consumer.command("setup")
+    # What is there when a daemon first runs is copied, not replicated. It must find nothing, or a backlog would be
+    # worked off twice: as rows of the copy and as rows of the log.
+    consumer.command("run", "--once")
     try:
-        _copy_nothing(consumer)
         yield consumer
     finally:
         if consumer.process is not None:
@@ -188,18 +178,3 @@ def write_configuration(directory: Path, *, source: str, target: str, slot: str)
     (directory / "source.toml").write_text(MAPPING.format(allocate=""))
     (directory / "target.toml").write_text(MAPPING.format(allocate='allocate = { field = "number" }'))
     (directory / "concord.toml").write_text(CONFIG.format(source=source, target=target, slot=slot))
-
-
-def _copy_nothing(consumer: Concord) -> None:
-    # What is there when a daemon first runs is copied, not replicated. It must find nothing, or a backlog would be
-    # measured twice: as rows of the copy and as rows of the log.
-    consumer.start()
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
-    try:
-        while not consumer.is_copied():
-            consumer.check()
-            if time.monotonic() > deadline:
-                raise RunVoid(f"the daemon does not finish copying an empty table: {consumer.log_tail()}")
-            time.sleep(POLL_SECONDS)
-    finally:
-        consumer.stop()

@@ -1,22 +1,23 @@
 """What is measured: something that brings the source's changes to its target. And how a backlog is timed.
 
 A backlog is committed and flushed at the source while the consumer stands still, its slot waiting. Then the consumer is
-started. The clock runs from the moment its replication connection is made, as the source server tells it, until the last
-row can be seen at the target, which is asked a hundred times a second. So a process's start-up is left out, for the one
-as for the other, and reported beside. The target's commit timestamps would be more exact but are of no use here:
-PostgreSQL's apply worker puts the source's in their place (`replorigin_session_origin_timestamp`).
+started. The clock runs from the moment its replication connection is made, as the source server tells it, until the
+last row can be seen at the target, which is asked a hundred times a second. So a process's start-up is left out, for
+the one as for the other, and reported beside. The target's commit timestamps would be more exact but are of no use
+here: PostgreSQL's apply worker puts the source's in their place (`replorigin_session_origin_timestamp`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import psycopg
 
+from benchmarks.machine import Share, read_counters, share_between
 from benchmarks.servers import has_row, walsender_started_at
 
 # One question by primary key takes the target some 50 microseconds: half a per cent of one core, and no run measured
@@ -75,15 +76,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """`seconds`: see the module. `start_seconds`: from the order to start to the replication connection."""
+    """`seconds`: see the module. `start_seconds`: from the order to start to the replication connection. `share`: of
+    the machine, from that order to the end."""
 
     seconds: float
     start_seconds: float
     usage: Usage
+    share: Share
 
 
 @contextmanager
-def running(consumer: Consumer) -> Iterator[None]:
+def running(consumer: Consumer) -> Generator[None]:
     """The consumer runs inside the block, however it ends."""
     consumer.start()
     try:
@@ -119,12 +122,13 @@ def wait_row(consumer: Consumer, id: int) -> float:
 
 def time_backlog(consumer: Consumer, last_id: int) -> Timed:
     """Start the consumer, wait until its target has the row `last_id`, and stop it."""
-    asked = time.time()
+    asked, first = time.time(), read_counters()
     with running(consumer):
         began = wait_reading(consumer)
         ended = wait_row(consumer, last_id)
+        share = share_between(first, read_counters())
         usage = consumer.usage()
-    return Timed(seconds=ended - began, start_seconds=began - asked, usage=usage)
+    return Timed(seconds=ended - began, start_seconds=began - asked, usage=usage, share=share)
 
 
 def bring_up(consumer: Consumer, last_id: int) -> None:

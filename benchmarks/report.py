@@ -7,25 +7,14 @@ needed to judge that. Progress goes to standard error, so that standard output i
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
-import psycopg
 from rich.console import Console
 from rich.table import Table
-
-from benchmarks.servers import SETTINGS, Pair
-
-_FSYNC_COUNT = 200
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,44 +37,6 @@ def spread(values: Sequence[float], digits: int = 1) -> Spread:
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of the values do not exceed; `ordered` ascends and is not empty."""
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
-
-
-def machine_facts(pair: Pair | None = None) -> dict[str, Any]:
-    """What it ran on and with."""
-    facts: dict[str, Any] = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "processor": _processor(),
-        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1 << 20),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "concord": version("concord-cdc"),
-        "load_before": load(),
-        "fsync_ms": fsync_ms(),
-    }
-    if pair is not None:
-        with psycopg.connect(pair.source.dsn("postgres"), autocommit=True) as connection:
-            row = connection.execute("show server_version").fetchone()
-        facts["postgres"] = row[0] if row else "unknown"
-        facts["postgres_settings"] = dict(SETTINGS)
-    return facts
-
-
-def load() -> float:
-    """Processes that wanted a core, on average over the last minute."""
-    return round(os.getloadavg()[0], 2)
-
-
-def fsync_ms() -> float:
-    """Median time that one write of a page takes to reach the disk of the temporary directory, milliseconds."""
-    taken: list[float] = []
-    with tempfile.TemporaryFile() as file:
-        for _ in range(_FSYNC_COUNT):
-            os.pwrite(file.fileno(), b"x" * 8192, 0)
-            started = time.perf_counter()
-            os.fdatasync(file.fileno())
-            taken.append(time.perf_counter() - started)
-    return round(statistics.median(taken) * 1000, 3)
 
 
 def common_arguments(description: str) -> argparse.ArgumentParser:
@@ -134,11 +85,3 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"

@@ -2,9 +2,9 @@
 
     python -m benchmarks.throughput --json
 
-Each repetition makes fresh databases and one source table with two slots, the subscription's and Concord's. The workload
-is committed once; then one consumer works the log off, then the other, in an order that alternates. A repetition whose
-three tables are not equal in the end, in every row, is void, and so is the run.
+Each repetition makes fresh databases and one source table with two slots, the subscription's and Concord's. The
+workload is committed once; then one consumer works the log off, then the other, in an order that alternates. A
+repetition whose three tables are not equal in the end, in every row, is void, and so is the run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 from benchmarks import concord, native
 from benchmarks.concord import concord_consumer
 from benchmarks.consumer import Consumer, RunVoid, Timed, bring_up, running, time_backlog, wait_reading, wait_row
+from benchmarks.machine import OTHERS_CORES_MAX, load, machine_facts, read_counters, share_between
 from benchmarks.native import native_consumer
-from benchmarks.report import common_arguments, load, machine_facts, print_report, say, spread, table_of
+from benchmarks.report import common_arguments, print_report, say, spread, table_of
 from benchmarks.servers import Databases, Pair, committed_at, fresh_databases, read_contents, settle, start_pair
 from benchmarks.workloads import USUAL, WORKLOADS, Workload, preload, write, write_end
 
@@ -50,7 +51,6 @@ class Run:
     rows_at_source: int
     sha256: str
     sha256_at_source: str
-    load: float
 
     @property
     def is_void(self) -> bool:
@@ -91,7 +91,8 @@ def measure(pair: Pair, plan: Plan) -> dict[str, Any]:
             for run in measured:
                 say(
                     f"{workload.name} {repetition + 1}/{plan.repetitions} {run.consumer}:"
-                    f" {plan.rows / run.timed.seconds:,.0f} rows/s{' VOID' if run.is_void else ''}"
+                    f" {plan.rows / run.timed.seconds:,.0f} rows/s, others used {run.timed.share.other_cores} cores"
+                    f"{' VOID' if run.is_void else ''}"
                 )
                 if run.is_void:
                     void.append(f"{workload.name}, repetition {repetition + 1}: {run.consumer}'s target differs")
@@ -121,12 +122,8 @@ def _backlog(pair: Pair, plan: Plan, workload: Workload, order: Sequence[str]) -
         settle(databases)
         write(databases.source_dsn, workload, plan.rows)
         last = write_end(databases.source_dsn, 2)
-        loads: list[float] = []
-        timed: list[Timed] = []
-        for consumer in consumers:
-            loads.append(load())
-            timed.append(time_backlog(consumer, last))
-        return [_run(c, t, busy) for c, t, busy in zip(consumers, timed, loads, strict=True)]
+        timed = [time_backlog(consumer, last) for consumer in consumers]
+        return [_run(consumer, found) for consumer, found in zip(consumers, timed, strict=True)]
 
 
 def _live(pair: Pair, plan: Plan, workload: Workload, order: Sequence[str]) -> list[Run]:
@@ -139,17 +136,18 @@ def _live(pair: Pair, plan: Plan, workload: Workload, order: Sequence[str]) -> l
             last = write_end(databases.source_dsn, 1)
             bring_up(consumer, last)
             settle(databases)
-            asked, busy = time.time(), load()
+            asked, before = time.time(), read_counters()
             with running(consumer):
                 started = wait_reading(consumer)
                 first = write_end(databases.source_dsn, 2)
                 write(databases.source_dsn, workload, plan.rows)
                 last = write_end(databases.source_dsn, 3)
                 ended = wait_row(consumer, last)
+                share = share_between(before, read_counters())
                 usage = consumer.usage()
             began = committed_at(databases.source_dsn, first)
-            timed = Timed(seconds=ended - began, start_seconds=started - asked, usage=usage)
-            runs.append(_run(consumer, timed, busy))
+            timed = Timed(seconds=ended - began, start_seconds=started - asked, usage=usage, share=share)
+            runs.append(_run(consumer, timed))
     return runs
 
 
@@ -159,7 +157,7 @@ def _open(stack: ExitStack, name: str, databases: Databases, plan: Plan) -> Cons
     return stack.enter_context(concord_consumer(databases))
 
 
-def _run(consumer: Consumer, timed: Timed, busy: float) -> Run:
+def _run(consumer: Consumer, timed: Timed) -> Run:
     source, target = read_contents(consumer.source_dsn), read_contents(consumer.target_dsn)
     return Run(
         consumer=consumer.name,
@@ -168,7 +166,6 @@ def _run(consumer: Consumer, timed: Timed, busy: float) -> Run:
         rows_at_source=source.rows,
         sha256=target.sha256,
         sha256_at_source=source.sha256,
-        load=busy,
     )
 
 
@@ -186,11 +183,17 @@ def _summary(workload: Workload, plan: Plan, runs: Sequence[Run]) -> dict[str, A
         summary[f"{name}_private_memory_mb"] = max(run.timed.usage.private_mb for run in own)
         summary[f"{name}_cpu_seconds"] = spread([run.timed.usage.cpu_seconds for run in own], 2)
         summary[f"{name}_start_seconds"] = spread([run.timed.start_seconds for run in own], 2)
+        costs = [run.timed.share.own_seconds / plan.rows * 1e6 for run in own]
+        summary[f"{name}_machine_us_per_row"] = spread(costs, 2)
+        summary[f"{name}_other_cores"] = [run.timed.share.other_cores for run in own]
+        summary[f"{name}_stolen_cores"] = [run.timed.share.stolen_cores for run in own]
     if set(CONSUMERS) <= set(rates):
         pairs = zip(rates[concord.NAME], rates[native.NAME], strict=True)
         summary["ratio"] = round(summary["concord_rows_per_s"] / summary["native_rows_per_s"], 3)
         summary["ratio_spread"] = spread([own / theirs for own, theirs in pairs], 3)
-    summary["load"] = [run.load for run in runs]
+    summary["is_quiet"] = all(
+        run.timed.share.other_cores + run.timed.share.stolen_cores <= OTHERS_CORES_MAX for run in runs
+    )
     summary["contents"] = {
         "are_equal": not any(run.is_void for run in runs),
         "rows": [run.rows for run in runs],
@@ -201,7 +204,7 @@ def _summary(workload: Workload, plan: Plan, runs: Sequence[Run]) -> dict[str, A
 
 
 def _table(document: dict[str, Any]) -> Any:
-    columns = ("workload", "concord rows/s", "native rows/s", "ratio", "least", "greatest", "concord MB", "contents")
+    columns = ("workload", "concord rows/s", "native rows/s", "ratio", "least", "greatest", "MB", "quiet", "contents")
     rows: list[list[object]] = []
     for name, found in document["workloads"].items():
         ratios = found.get("ratio_spread")
@@ -214,6 +217,7 @@ def _table(document: dict[str, Any]) -> Any:
                 ratios.least if ratios else None,
                 ratios.greatest if ratios else None,
                 found.get("concord_peak_memory_mb"),
+                "yes" if found["is_quiet"] else "no",
                 "equal" if found["contents"]["are_equal"] else "DIFFER",
             ]
         )
