@@ -407,8 +407,8 @@ def _checked_slot(slot: Slot | None, resume: Resume | None, *, system: str, slot
         )
     if resume is not None and resume.lsn > server.log_end:
         raise PositionLost(
-            f"system {system}: the log ends at {format_lsn(server.log_end)}, before our position {format_lsn(resume.lsn)}:"
-            " the server was restored from an older copy",
+            f"system {system}: the log ends at {format_lsn(server.log_end)}, before our position"
+            f" {format_lsn(resume.lsn)}: the server was restored from an older copy",
             hint=lost,
             slot=slot_name,
         )

@@ -1,11 +1,13 @@
 """Row decoders made for one relation: generated source, one straight line per column.
 
 Most of capture's time is spent here. Two facts make it fast. In a tuple a column is `t`, four bytes of length, text;
-and text from PostgreSQL never holds a NUL. So where all columns are there, are shorter than 256 bytes and are ASCII,
-the four characters "t\\0\\0\\0" stand before every column and nowhere else, whatever users have written into the
-columns: one `str.split` finds them all, and the one character in front of each piece is the length. It need only be
-looked at in the last piece, which has no separator behind it. Every other row (nulls, long or absent values, other
-alphabets) takes the general way, column by column.
+and text from PostgreSQL never holds a NUL. So the four characters "t\\0\\0\\0" stand before every column that is there
+and is shorter than 256 bytes, and nowhere else, whatever users have written into the columns: one `split` finds them
+all, and the first byte of each piece is the length. Where there is a piece for every column, nothing else need be
+looked at but the end of the last piece, which has no separator behind it. In the other rows the nulls stand as `n`
+behind a piece. Tables have few patterns of nulls, so there is a function for each pattern met lately, which looks at
+the ends of the pieces that its nulls stand behind. What is left (long or absent values, other alphabets with nulls)
+goes the general way, column by column; that way alone knows the whole layout, and teaches the others.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from engine.model.value import ABSENT, WireRow
 from plugins.postgres.decode import malformed
 
 _SEPARATOR: Final = "t\0\0\0"
+
+# A table with more patterns of nulls than this gains nothing from knowing them, and would keep compiling.
+PATTERNS_MAX: Final = 64
 
 General = Callable[[bytes, int], tuple[WireRow, int]]
 
@@ -85,24 +90,90 @@ def _compile_insert(count: int, general: General) -> Callable[[bytes], WireRow]:
     if not count:
         return lambda message: _general_insert(message, general)
     names = [f"v{index}" for index in range(count)]
+    listed, last = ", ".join(names), names[-1]
     source = f"""
 def insert(message):
     new = message[5:]
     if new.isascii():
         pieces = new.decode().split(SEPARATOR)
-        if len(pieces) == {count + 1}:
-            head, {", ".join(names)} = pieces
-            if head == HEAD and {names[-1]} and ord({names[-1]}[0]) == len({names[-1]}) - 1:
+        found = len(pieces)
+        if found == {count + 1}:
+            head, {listed} = pieces
+            if head == HEAD and {last} and ord({last}[0]) == len({last}) - 1:
                 return ({", ".join(f"{name}[1:]" for name in names)},)
-    return general_insert(message, general)
+        elif (known := by_count.get(found)) is not None and (row := known(pieces)) is not None:
+            return row
+    else:
+        pieces = new.split(BYTES_SEPARATOR)
+        if len(pieces) == {count + 1}:
+            head, {listed} = pieces
+            if head == BYTES_HEAD and {last} and {last}[0] == len({last}) - 1:
+                try:
+                    return ({", ".join(f"{name}[1:].decode()" for name in names)},)
+                except UnicodeDecodeError as error:
+                    raise not_utf8(message) from error
+        found = 0
+    row = general_insert(message, general)
+    if found + row.count(None) == {count + 1}:
+        learn(row, by_count)
+    return row
 """
+    head = b"N" + count.to_bytes(2, "big")
+    by_pattern: dict[tuple[bool, ...], Callable[[list[str]], WireRow | None]] = {}
+
+    def learn(row: WireRow, by_count: dict[int, Callable[[list[str]], WireRow | None]]) -> None:
+        pattern = tuple(value is None for value in row)
+        known = by_pattern.get(pattern)
+        if known is None:
+            if len(by_pattern) >= PATTERNS_MAX:
+                return
+            known = by_pattern[pattern] = _compile_pattern(pattern, head.decode("latin-1"))
+        by_count[1 + pattern.count(False)] = known
+
     namespace: dict[str, Any] = {
         "SEPARATOR": _SEPARATOR,
-        "HEAD": "N" + count.to_bytes(2, "big").decode("latin-1"),
+        "BYTES_SEPARATOR": _SEPARATOR.encode(),
+        "HEAD": head.decode("latin-1"),
+        "BYTES_HEAD": head,
         "general": general,
         "general_insert": _general_insert,
+        "by_count": {},
+        "learn": learn,
+        "not_utf8": _not_utf8,
     }
     return _made(source, namespace, "insert")
+
+
+def _compile_pattern(pattern: tuple[bool, ...], head: str) -> Callable[[list[str]], WireRow | None]:
+    """A row whose nulls stand exactly where `pattern` is true, from its pieces; None when they do not.
+
+    The pieces are as many as the columns that are there, so each column is a piece or a null. Those that should end in
+    nulls are looked at; if they do, all nulls are accounted for and no other piece can end in one.
+    """
+    names = [f"v{index}" for index, is_null in enumerate(pattern) if not is_null]
+    ends: dict[str, int] = {"head": 0}
+    owner = "head"
+    values: list[str] = []
+    for index, is_null in enumerate(pattern):
+        if is_null:
+            ends[owner] += 1
+            values.append("None")
+            continue
+        owner = f"v{index}"
+        ends[owner] = 0
+        values.append(owner)
+    lines = [f"def decode(pieces):\n    {', '.join(['head', *names])}, = pieces"]
+    lines.append(f"    if head != {head + 'n' * ends['head']!r}: return None")
+    for name in names:
+        if (nulls := ends[name]) or name == names[-1]:
+            lines.append(f"    if not {name} or ord({name}[0]) != len({name}) - {1 + nulls}: return None")
+        if nulls:
+            lines.append(f"    if not {name}.endswith({'n' * nulls!r}): return None")
+            values[int(name[1:])] = f"{name}[1:-{nulls}]"
+        else:
+            values[int(name[1:])] = f"{name}[1:]"
+    lines.append(f"    return ({', '.join(values)},)")
+    return _made("\n".join(lines), {}, "decode")
 
 
 def _general_insert(message: bytes, general: General) -> WireRow:

@@ -111,7 +111,8 @@ class Gatherer:
     rows_max: int = 0
     _transaction: _Transaction | None = None
     _segments: list[Segment] = field(default_factory=lambda: [])
-    _position: Position | None = None
+    _ended: tuple[int, int] | None = None
+    """Final and end LSN of the last whole transaction; made a position only once a batch."""
     _rows_echoed: int = 0
     _rows: int = 0
     _bytes: int = 0
@@ -137,7 +138,8 @@ class Gatherer:
         """Whether a batch made now would stand behind `last`."""
         if self._transaction is not None:
             return False
-        return (wal_end - 1, WHOLE) > last.order or (self._position is not None and last < self._position)
+        lsn = wal_end - 1 if self._ended is None else max(wal_end - 1, self._ended[0])
+        return (lsn, WHOLE) > last.order
 
     def take(self, messages: Iterator[bytes]) -> Stop:
         """Consume messages until there are no more, the batch is full, or something needs the outside world."""
@@ -160,7 +162,7 @@ class Gatherer:
                     others += 1
                 elif relation.shape is not None:
                     rows = relation.rows or self._rows_of(relation, relation.shape)
-                    if kind == INSERT:
+                    if kind == INSERT or (kind == UPDATE and message[5:6] == b"N"):
                         rows.rows.append(relation.decoders.insert(message))
                     elif kind == DELETE:
                         rows.rows.append(relation.decoders.delete(message))
@@ -220,7 +222,7 @@ class Gatherer:
         self._transaction = None
         begin = transaction.begin
         if begin.final_lsn >= self.resume.lsn:
-            self._position = behind_transaction(begin.final_lsn, end_lsn, self.cluster)
+            self._ended = (begin.final_lsn, end_lsn)
             self._committed_at = begin.time
 
     def event(self, kind: EventKind, table: str, shape: Shape | None = None, detail: str = "") -> None:
@@ -237,7 +239,7 @@ class Gatherer:
     def batch(self, wal_end: int, last: Position) -> Batch:
         """Hand out what was gathered. `wal_end` as of `Wire`; `last`: the position of the batch before this one."""
         transaction = self._transaction
-        position = self._position or last
+        position = last if self._ended is None else behind_transaction(*self._ended, self.cluster)
         is_whole = True
         if transaction is not None and transaction.count > transaction.skip:
             position = inside_transaction(transaction.begin.final_lsn, transaction.count, self.cluster)
@@ -254,7 +256,7 @@ class Gatherer:
         )
         self._segments = []
         self._forget_rows()
-        self._position = None
+        self._ended = None
         self._rows = self._rows_echoed = self._bytes = self._committed_at = 0
         return batch
 

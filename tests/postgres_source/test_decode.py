@@ -38,6 +38,7 @@ CLUSTER = Cluster(identifier="1", timeline=1)
 
 # PostgreSQL stores any character but NUL.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
+ASCII = st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=9)
 LONG = st.integers(250, 70_000).map(lambda size: ("t\x01n" * size)[:size])
 VALUE = st.one_of(TEXT, TEXT, TEXT, LONG, st.none(), st.just(ABSENT))
 ROWS = st.integers(1, 12).flatmap(lambda n: st.tuples(*[VALUE] * n))
@@ -176,9 +177,7 @@ def test_a_cut_message_is_refused(row: WireRow, data: st.DataObject) -> None:
         compile_decoders(len(row)).insert(cut)
 
 
-ASCII_ROWS = st.lists(
-    st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=9), min_size=1, max_size=4
-)
+ASCII_ROWS = st.lists(ASCII, min_size=1, max_size=4)
 
 
 @given(ASCII_ROWS.map(tuple))
@@ -186,6 +185,29 @@ def test_a_plain_row_cut_anywhere_is_refused(row: WireRow) -> None:
     message = encode_insert(row)
     decoders = compile_decoders(len(row))
     assert decoders.insert(message) == row
+    for cut in range(len(message)):
+        with pytest.raises(MalformedLog):
+            decoders.insert(message[:cut])
+
+
+NULLABLE = st.one_of(st.none(), st.sampled_from(["", "n", "nn", "t", "a"]), ASCII, TEXT, st.just(ABSENT), LONG)
+TABLES = st.integers(1, 5).flatmap(lambda n: st.lists(st.tuples(*[NULLABLE] * n), max_size=12))
+
+
+@given(TABLES)
+@example([("a", None), ("n", None), (None, "n"), (None, ""), ("an", None), ("", None)])
+@example([(None, None), (None, "x"), (None, None)])
+def test_what_was_learnt_from_one_row_never_misreads_another(rows: list[WireRow]) -> None:
+    decoders = compile_decoders(len(rows[0]) if rows else 1)
+    for row in (*rows, *rows):
+        assert decoders.insert(encode_insert(row)) == row
+
+
+@given(st.lists(st.one_of(st.none(), ASCII), min_size=1, max_size=4).map(tuple))
+def test_a_row_with_learnt_nulls_cut_anywhere_is_refused(row: WireRow) -> None:
+    message = encode_insert(row)
+    decoders = compile_decoders(len(row))
+    assert decoders.insert(message) == decoders.insert(message) == row
     for cut in range(len(message)):
         with pytest.raises(MalformedLog):
             decoders.insert(message[:cut])

@@ -4,6 +4,8 @@ Method: slots dropped, taken, advanced and given up by real servers, and one tha
 from __future__ import annotations
 
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -11,8 +13,8 @@ import pytest
 
 from engine.errors import PositionLost, SourceUnready, SystemUnreachable
 from engine.model.position import WHOLE, Position
-from engine.ports import Role
-from engine.testing.postgres import PostgresServer, start_postgres
+from engine.ports import Feed, Role
+from engine.testing.postgres import start_postgres
 from plugins.postgres.capture import PostgresFeed
 from tests.postgres_source.support import SECONDS_MAX, World, drain, flat, make_world
 
@@ -27,8 +29,12 @@ async def ready(world: World) -> World:
 
 async def until(world: World, query: str) -> None:
     """Wait until the query's one value is true."""
+    await poll(lambda: world.rows(query) == [(True,)])
+
+
+async def poll(is_done: Callable[[], bool]) -> None:
     with anyio.fail_after(SECONDS_MAX):
-        while world.rows(query) != [(True,)]:
+        while not is_done():  # noqa: ASYNC110 - a server sends no event for this
             await anyio.sleep(0.02)
 
 
@@ -194,12 +200,11 @@ async def test_a_lost_connection_is_reported_and_the_position_holds(world: World
     await ready(world)
     world.run("insert into t values (1)")
     end = world.end()
-    with pytest.raises(SystemUnreachable):
-        async with world.feed("t") as feed:
-            first = await drain(feed, end)
-            world.run("select pg_terminate_backend(active_pid) from pg_replication_slots where active")
-            while True:
-                await feed.receive(10)
+    async with world.feed("t") as feed:
+        first = await drain(feed, end)
+        world.run("select pg_terminate_backend(active_pid) from pg_replication_slots where active")
+        with pytest.raises(SystemUnreachable):
+            await forever(feed)
     world.run("insert into t values (2)")
 
     rest = await world.changes("t", after=first[-1].position)
@@ -219,12 +224,11 @@ async def test_errors_in_the_callers_block_come_out_as_they_are(world: World) ->
 async def test_a_publication_dropped_under_a_running_feed_stops_it_with_a_hint(world: World) -> None:
     await ready(world)
     # Up to version 17 the walsender fails; since 18 it goes on without the changes, and only a look finds out.
-    with pytest.raises(SourceUnready, match=r"publication.* does not exist") as refusal:
-        async with world.feed("t") as feed:
-            assert isinstance(feed, PostgresFeed)
-            world.run("drop publication concord_crm", "insert into t values (1)")
-            await drain(feed, world.end())
-            await feed.look()
+    async with world.feed("t") as feed:
+        assert isinstance(feed, PostgresFeed)
+        world.run("drop publication concord_crm", "insert into t values (1)")
+        with pytest.raises(SourceUnready, match=r"publication.* does not exist") as refusal:
+            await forever(feed, look=True)
     assert refusal.value.hint
 
 
@@ -246,20 +250,21 @@ async def test_a_server_that_stops_is_not_kept_waiting(tmp_path: Path) -> None:
         world.run("insert into t values (1)")
         end = world.end()
         world.users.close()
-        with pytest.raises(SystemUnreachable):
-            async with world.feed("t") as feed:
-                for batch in await drain(feed, end):
-                    feed.confirm(batch.position)
-                _stop_softly(server)
-                while True:
-                    feed.confirm((await feed.receive(10)).position)
-        with anyio.fail_after(SECONDS_MAX):
-            while server.process.poll() is None:
-                await anyio.sleep(0.02)
+        async with world.feed("t") as feed:
+            for batch in await drain(feed, end):
+                feed.confirm(batch.position)
+            server.process.send_signal(signal.SIGINT)
+            with pytest.raises(SystemUnreachable):
+                await forever(feed)
+        await poll(lambda: server.process.poll() is not None)
 
 
-def _stop_softly(server: PostgresServer) -> None:
-    server.process.send_signal(2)
+async def forever(feed: Feed, *, look: bool = False) -> None:
+    while True:
+        feed.confirm((await feed.receive(10)).position)
+        if look:
+            assert isinstance(feed, PostgresFeed)
+            await feed.look()
 
 
 def _now(world: World) -> str:

@@ -129,6 +129,7 @@ async def test_a_chunk_waits_for_a_commit_that_was_read_before_it_could_be_seen(
         insert = threading.Thread(target=_insert, args=(world.dsn,))
         insert.start()
         chunk: list[Chunk] = []
+        early: list[Chunk] = []
         async with world.feed("t") as feed:
             assert isinstance(feed, PostgresFeed)
             first = await feed.receive(10)
@@ -143,7 +144,7 @@ async def test_a_chunk_waits_for_a_commit_that_was_read_before_it_could_be_seen(
                 # Several looks at the snapshot; each must find that it lacks the transaction.
                 for _ in range(20):
                     await anyio.sleep(0.01)
-                early = list(chunk)
+                early += chunk
                 world.run("set synchronous_commit = local", "alter system reset synchronous_standby_names")
                 world.run("select pg_reload_conf()")
         insert.join()
