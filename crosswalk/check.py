@@ -67,15 +67,15 @@ def _column_findings(block: Block, shape: Shape, entity: Entity, mapped: MappedF
     field = entity.fields[entity.index[mapped.name]]
     path = f"{block.name}.{column.name}"
     writable = not mapped.is_read_only
-    if writable and field.type is Type.TEXT and column.length is not None and not mapped.truncate:
-        if field.length is None or field.length > column.length:
-            limit = "of any length" if field.length is None else f"of up to {field.length} characters"
-            yield Finding(
-                path=path,
-                message=f"the column holds {column.length} characters, {entity.name}.{field.name} has texts {limit}",
-                hint="Longer ones are parked; widen the column, or allow cutting with truncate = true.",
-                is_fatal=False,
-            )
+    is_cut = writable and field.type is Type.TEXT and not mapped.truncate
+    if is_cut and column.length is not None and (field.length is None or field.length > column.length):
+        limit = "of any length" if field.length is None else f"of up to {field.length} characters"
+        yield Finding(
+            path=path,
+            message=f"the column holds {column.length} characters, {entity.name}.{field.name} has texts {limit}",
+            hint="Longer ones are parked; widen the column, or allow cutting with truncate = true.",
+            is_fatal=False,
+        )
     if writable:
         yield from _number_findings(field, column, mapped, path, entity)
     if field.is_required and column.is_nullable and block.entity == entity.name:

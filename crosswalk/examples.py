@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, datetime, time
 from typing import Any
 
@@ -131,14 +132,12 @@ def canonical_of(value: Any, field: Field) -> Any:
             return value
     if field.type is Type.REFERENCE and isinstance(value, int):
         return str(value)
-    if field.type is Type.JSON and isinstance(value, (dict, list)):
+    if field.type is Type.JSON and not isinstance(value, str):
         return convert.json_text(_json(value))
     return value
 
 
 def _json(value: object) -> str:
-    import json
-
     return json.dumps(value, default=str)
 
 

@@ -14,6 +14,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from crosswalk import sql_typed_logic, sql_typed_values
 from crosswalk.block import MappedField
 from crosswalk.carry import Cell, Names
 from crosswalk.sql_dynamic import DynamicCompiler
@@ -21,9 +22,13 @@ from crosswalk.sql_result import canonical_result, wire_result
 from crosswalk.sql_scope import Compiler, Scope, SqlProblem
 from crosswalk.sql_typed import TypedCompiler
 from engine.model.entity import Entity, Field
-from engine.model.value import CanonicalRow
+from engine.ports import CanonicalTest
 
-COMPILERS: dict[str, type[Compiler]] = {"postgres": TypedCompiler, "sqlite": DynamicCompiler}
+TYPED_NODES = sql_typed_values.NODES | sql_typed_logic.NODES
+COMPILERS: dict[str, Callable[[Scope, Names], Compiler]] = {
+    "postgres": lambda scope, names: TypedCompiler(scope, names, TYPED_NODES),
+    "sqlite": DynamicCompiler,
+}
 
 # Comparisons bind differently in each database, and sqlglot follows none of them everywhere.
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Is, exp.In, exp.Between, exp.Like, exp.ILike,
@@ -93,7 +98,7 @@ def compile_write(
     return code, tuple(sorted(compiler.used))
 
 
-def compile_accepts(expression: exp.Expr, entity: Entity, dialect: str) -> Callable[[CanonicalRow], bool]:
+def compile_accepts(expression: exp.Expr, entity: Entity, dialect: str) -> CanonicalTest:
     """A function that tells whether a record fulfils the condition."""
     names = Names()
     code, columns = compile_test(expression, Scope.of_entity(entity, dialect), names)

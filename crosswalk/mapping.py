@@ -11,10 +11,10 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, cast
+from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import msgspec
+from sqlglot import exp
 from sqlglot.expressions import Expr
 
 from crosswalk.block import Block, Constant, Example, MappedField, Template
@@ -22,6 +22,7 @@ from crosswalk.dictionary import Dictionary
 from crosswalk.expression import SqlProblem, parse_sql
 from crosswalk.invert import constants_of
 from crosswalk.lines import Path
+from crosswalk.mapping_forms import ExampleForm, FieldForm, KeyForm, MappingForm, TableForm
 from crosswalk.matching import EntityMatchKeys, match_keys
 from crosswalk.place import MappedPlace
 from crosswalk.problems import Problems, convert_form, describe, near, read_toml
@@ -30,55 +31,6 @@ from engine.model.entity import Entity, Field, Type
 from engine.ports import Deletes, KeyRule
 
 _COLUMN = re.compile(r"[^\W\d][\w$]*")
-
-
-class FieldForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    column: str | None = None
-    read: str | None = None
-    write: str | dict[str, str] | None = None
-    values: dict[str, str | int | bool] | None = None
-    unit: str | None = None
-    currency: str | None = None
-    reference: str | None = None
-    place: str | None = None
-    soft_delete: bool = False
-    timezone: str | None = None
-    default: str | int | float | bool | None = None
-    round: int | None = None
-    truncate: bool = False
-    read_only: bool = False
-
-
-class KeyForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    field: str | None = None
-    template: str | None = None
-
-
-class ExampleForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    row: dict[str, Any]
-    record: dict[str, Any] | None = None
-
-
-class TableForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    name: str
-    entity: str
-    key: list[str]
-    place: str | None = None
-    where: str | None = None
-    only: str | None = None
-    insert: dict[str, str | int | float | bool] = {}
-    allocate: str | dict[str, Any] | None = None
-    deletes: str | None = None
-    timezone: str | None = None
-    fields: dict[str, Any] = {}
-    example: list[Any] = []
-
-
-class MappingForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    description: str = ""
-    timezone: str | None = None
-    region: str | None = None
-    table: list[Any] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -519,8 +471,6 @@ class _Loader:
 
 def columns_in(expression: Expr) -> set[str]:
     """Names of the columns an expression refers to."""
-    from sqlglot import exp
-
     return {column.name for column in expression.find_all(exp.Column)}
 
 

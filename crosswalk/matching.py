@@ -20,6 +20,9 @@ from engine.model.value import ABSENT, CanonicalRow
 Normaliser = Callable[[str, str], str]
 """(value, region) → the text to compare by; "" when nothing is left to compare."""
 
+# Some countries have local numbers of two or three digits; as a telephone number of a customer they are a placeholder.
+PHONE_DIGITS_MIN = 7
+
 _PUNCTUATION = re.compile(r"[\W_]+")
 _NOT_ALPHANUMERIC = re.compile(r"[^0-9A-Z]+")
 
@@ -38,7 +41,8 @@ def normalise_phone(value: str, region: str = "") -> str:
         return ""
     if not phonenumbers.is_possible_number(number):
         return ""
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return text if len(text) > PHONE_DIGITS_MIN else ""
 
 
 def normalise_text(value: str, region: str = "") -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
-import msgspec
-
 from crosswalk.block import Block, Template
-from crosswalk.compile import CompiledReader, CompiledWriter, compile_reader, compile_writer, held
+from crosswalk.compile import encode_key, held
+from crosswalk.compile_read import CompiledReader, compile_reader
+from crosswalk.compile_write import CompiledWriter, compile_writer
 from crosswalk.expression import SqlProblem, compile_accepts
 from engine.model.entity import Entity
 from engine.model.table import Shape
@@ -17,8 +17,6 @@ from engine.ports import Allocate, CanonicalTest, Deletes, KeyRule
 
 # Version 5 uuids need a namespace of the maker's own; this one was drawn once at random.
 NAMESPACE = uuid.UUID("6f1c0d4e-4c29-4b3a-9a53-0f5e0c8d7b11")
-
-_encode_key = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -118,7 +116,7 @@ class _Framed:
             return own
         constants = self.block.constants
         parts = [self._constant(column) if column in constants else own for column in self.block.key]
-        return _encode_key(parts).decode()
+        return encode_key(parts).decode()
 
     def _constant(self, column: str) -> str:
         value = self.block.constants[column]

@@ -103,7 +103,14 @@ def convert_form(
 
 def describe(value: object) -> str:
     """What a TOML value is, for messages."""
-    kinds: dict[type, str] = {str: "a text", bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "a table"}
+    kinds: dict[type, str] = {
+        str: "a text",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        list: "an array",
+        dict: "a table",
+    }
     return kinds.get(type(value), "a date or time")
 
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 from sqlglot import exp
 
 from crosswalk import sql_dynamic_functions as f
-from crosswalk.sql_scope import Base, Part, SqlProblem, arguments, function_name
+from crosswalk.carry import Names
+from crosswalk.sql_scope import Base, Part, Scope, SqlProblem, arguments, function_name
 from engine.model.table import Form, Kind
 
 NUMERIC: Final = ("integer", "real", "numeric")
@@ -21,6 +22,58 @@ KNOWN: Final = (
 class DynamicCompiler(Base):
     """One expression. Every part has kind OTHER: only the value tells."""
 
+    def __init__(self, scope: Scope, names: Names) -> None:
+        super().__init__(scope, names)
+        self.nodes: dict[type, Callable[[Any], Part]] = {
+            exp.Column: self._column,
+            exp.Literal: self._literal,
+            exp.Boolean: self._constant,
+            exp.Null: self._null,
+            exp.Paren: self._paren,
+            exp.DPipe: self._pipe,
+            exp.Concat: self._concat,
+            exp.ConcatWs: self._concat_ws,
+            exp.Lower: self._unary,
+            exp.Upper: self._unary,
+            exp.Length: self._unary,
+            exp.Trim: self._trim,
+            exp.Substring: self._substring,
+            exp.Replace: self._replace,
+            exp.StrPosition: self._position,
+            exp.Like: self._like,
+            exp.Escape: self._escape,
+            exp.Add: self._arithmetic,
+            exp.Sub: self._arithmetic,
+            exp.Mul: self._arithmetic,
+            exp.Div: self._arithmetic,
+            exp.Mod: self._arithmetic,
+            exp.Neg: self._unary,
+            exp.Abs: self._unary,
+            exp.Round: self._round,
+            exp.Cast: self._cast,
+            exp.EQ: self._compare,
+            exp.NEQ: self._compare,
+            exp.LT: self._compare,
+            exp.LTE: self._compare,
+            exp.GT: self._compare,
+            exp.GTE: self._compare,
+            exp.NullSafeEQ: self._same,
+            exp.NullSafeNEQ: self._same,
+            exp.Is: self._is,
+            exp.In: self._in,
+            exp.Between: self._between,
+            exp.And: self._and,
+            exp.Or: self._or,
+            exp.Not: self._not,
+            exp.Case: self._case,
+            exp.If: self._if,
+            exp.Coalesce: self._coalesce,
+            exp.Nullif: self._nullif,
+            exp.Greatest: self._greatest,
+            exp.Least: self._greatest,
+            exp.Date: self._date,
+        }
+
     def compile(self, node: exp.Expr) -> Part:
         return self._part(node)
 
@@ -29,9 +82,9 @@ class DynamicCompiler(Base):
 
     def _part(self, node: exp.Expr) -> Part:
         for kind in type(node).__mro__:
-            method = _METHODS.get(kind)
+            method = self.nodes.get(kind)
             if method is not None:
-                return method(self, node)
+                return method(node)
         raise SqlProblem(f"{function_name(node)} is not computed here; there is {KNOWN}")
 
     def _truth(self, node: exp.Expr) -> str:
@@ -286,25 +339,25 @@ def affinity(declared: str) -> str:
     return "numeric"
 
 
-_ARITHMETIC = {exp.Add: f.add, exp.Sub: f.subtract, exp.Mul: f.multiply, exp.Div: f.divide, exp.Mod: f.modulo}
-_UNARY = {exp.Neg: f.negative, exp.Abs: f.absolute, exp.Lower: f.lower, exp.Upper: f.upper, exp.Length: f.length}
-_COMPARE = {exp.EQ: f.equal, exp.NEQ: f.unequal, exp.LT: f.less, exp.LTE: f.at_most, exp.GT: f.greater,
-            exp.GTE: f.at_least}  # fmt: skip
-_METHODS: dict[type, Callable[[DynamicCompiler, Any], Part]] = {
-    exp.Column: DynamicCompiler._column, exp.Literal: DynamicCompiler._literal, exp.Boolean: DynamicCompiler._constant,
-    exp.Null: DynamicCompiler._null, exp.Paren: DynamicCompiler._paren, exp.DPipe: DynamicCompiler._pipe,
-    exp.Concat: DynamicCompiler._concat, exp.ConcatWs: DynamicCompiler._concat_ws, exp.Lower: DynamicCompiler._unary,
-    exp.Upper: DynamicCompiler._unary, exp.Length: DynamicCompiler._unary, exp.Trim: DynamicCompiler._trim,
-    exp.Substring: DynamicCompiler._substring, exp.Replace: DynamicCompiler._replace,
-    exp.StrPosition: DynamicCompiler._position, exp.Like: DynamicCompiler._like, exp.Escape: DynamicCompiler._escape,
-    exp.Add: DynamicCompiler._arithmetic, exp.Sub: DynamicCompiler._arithmetic, exp.Mul: DynamicCompiler._arithmetic,
-    exp.Div: DynamicCompiler._arithmetic, exp.Mod: DynamicCompiler._arithmetic, exp.Neg: DynamicCompiler._unary,
-    exp.Abs: DynamicCompiler._unary, exp.Round: DynamicCompiler._round, exp.Cast: DynamicCompiler._cast,
-    exp.EQ: DynamicCompiler._compare, exp.NEQ: DynamicCompiler._compare, exp.LT: DynamicCompiler._compare,
-    exp.LTE: DynamicCompiler._compare, exp.GT: DynamicCompiler._compare, exp.GTE: DynamicCompiler._compare,
-    exp.NullSafeEQ: DynamicCompiler._same, exp.NullSafeNEQ: DynamicCompiler._same, exp.Is: DynamicCompiler._is,
-    exp.In: DynamicCompiler._in, exp.Between: DynamicCompiler._between, exp.And: DynamicCompiler._and,
-    exp.Or: DynamicCompiler._or, exp.Not: DynamicCompiler._not, exp.Case: DynamicCompiler._case,
-    exp.If: DynamicCompiler._if, exp.Coalesce: DynamicCompiler._coalesce, exp.Nullif: DynamicCompiler._nullif,
-    exp.Greatest: DynamicCompiler._greatest, exp.Least: DynamicCompiler._greatest, exp.Date: DynamicCompiler._date,
-}  # fmt: skip
+_ARITHMETIC: dict[type, Callable[..., Any]] = {
+    exp.Add: f.add,
+    exp.Sub: f.subtract,
+    exp.Mul: f.multiply,
+    exp.Div: f.divide,
+    exp.Mod: f.modulo,
+}
+_UNARY: dict[type, Callable[..., Any]] = {
+    exp.Neg: f.negative,
+    exp.Abs: f.absolute,
+    exp.Lower: f.lower,
+    exp.Upper: f.upper,
+    exp.Length: f.length,
+}
+_COMPARE: dict[type, Callable[..., Any]] = {
+    exp.EQ: f.equal,
+    exp.NEQ: f.unequal,
+    exp.LT: f.less,
+    exp.LTE: f.at_most,
+    exp.GT: f.greater,
+    exp.GTE: f.at_least,
+}

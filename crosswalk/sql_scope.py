@@ -100,10 +100,9 @@ class Part:
 class Compiler(Protocol):
     used: set[int]
 
-    def __init__(self, scope: Scope, names: Names) -> None: ...
     def compile(self, node: exp.Expr) -> Part: ...
     def condition(self, node: exp.Expr) -> str: ...
-    def applied(self, function: Callable[[Any], Any], part: Part) -> str: ...
+    def applied(self, function: Callable[[Any], Any] | None, part: Part) -> str: ...
 
 
 class Base:
@@ -119,7 +118,7 @@ class Base:
         self._count += 1
         return f"t{self._count}"
 
-    def strict(self, parts: list[Part], make: Callable[..., str]) -> str:
+    def strict(self, parts: list[Part], make: Callable[[list[str]], str]) -> str:
         """`make` over the values' names; null where one of them is null, as most of SQL's functions are."""
         tests: list[str] = []
         values: list[str] = []
@@ -133,13 +132,13 @@ class Base:
                 name = self.temporary()
                 tests.append(f"({name} := {part.code}) is None")
                 values.append(name)
-        made = make(*values)
+        made = make(values)
         # What cannot be null is evaluated inside `make`, after the others; SQL leaves the order open.
         return f"(None if {' or '.join(tests)} else {made})" if tests else made
 
     def call(self, function: Callable[..., Any], parts: list[Part]) -> str:
         name = self.names.bind(function)
-        return self.strict(parts, lambda *values: f"{name}({', '.join(values)})")
+        return self.strict(parts, lambda values: f"{name}({', '.join(values)})")
 
     def applied(self, function: Callable[[Any], Any] | None, part: Part) -> str:
         """`function` of a value that is there."""

@@ -1,0 +1,56 @@
+"""The TOML of a mapping, as it is written; `mapping` gives it meaning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class FieldForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    column: str | None = None
+    read: str | None = None
+    write: str | dict[str, str] | None = None
+    values: dict[str, str | int | bool] | None = None
+    unit: str | None = None
+    currency: str | None = None
+    reference: str | None = None
+    place: str | None = None
+    soft_delete: bool = False
+    timezone: str | None = None
+    default: str | int | float | bool | None = None
+    round: int | None = None
+    truncate: bool = False
+    read_only: bool = False
+
+
+class KeyForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    field: str | None = None
+    template: str | None = None
+
+
+class ExampleForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    row: dict[str, Any]
+    record: dict[str, Any] | None = None
+
+
+class TableForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    entity: str
+    key: list[str]
+    place: str | None = None
+    where: str | None = None
+    only: str | None = None
+    insert: dict[str, str | int | float | bool] = {}
+    allocate: str | dict[str, Any] | None = None
+    deletes: str | None = None
+    timezone: str | None = None
+    fields: dict[str, Any] = {}
+    example: list[Any] = []
+
+
+class MappingForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    description: str = ""
+    timezone: str | None = None
+    region: str | None = None
+    table: list[Any] = []
