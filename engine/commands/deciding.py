@@ -44,8 +44,8 @@ def conflicts(
 
     Example: concord conflicts crm:customers:42
     """
-    from engine.views import conflicts as read_conflicts
     from engine.operate import Wish
+    from engine.views import conflicts as read_conflicts
 
     if take is not None or keep is not None:
         number = take if take is not None else keep
@@ -110,8 +110,8 @@ def parked_list(
 def parked_show(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOption = False) -> None:
     """Show one parked record: what was refused, why, and what to do."""
     from engine.errors import ConcordError
-    from engine.views import parked
     from engine.operate import Unknown
+    from engine.views import parked
 
     def read(tx: HubTransaction, _: Topology) -> Any:
         rows = parked(tx, number=number)
@@ -248,8 +248,8 @@ def explain(
 
 
 def _record(tx: HubTransaction, topology: Topology, text: str) -> int:
-    from engine.views import find_record
     from engine.operate import Unknown
+    from engine.views import find_record
 
     rid = find_record(tx, topology, text)
     if rid is None:

@@ -133,7 +133,8 @@ def print_json(document: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """A table as wide as the terminal, on stdout, or plain where that is none. `empty` is said when there are no rows."""
+    """A table as wide as the terminal, on stdout, or plain where that is none. `empty` is said when there are no
+    rows."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

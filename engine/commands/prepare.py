@@ -58,9 +58,7 @@ def check(config: ConfigOption = DEFAULT, system: SystemArgument = None, is_json
 
 
 async def _check(file: Path, only: str | None, is_json: bool) -> None:
-    from crosswalk.check import check_place
-    from crosswalk.examples import check_examples
-
+    from crosswalk.check import check as check_place
     from engine.assemble import load_meaning, make_system, role_of, tables_of
     from engine.config.load import load_config
     from engine.errors import ConcordError
@@ -81,8 +79,7 @@ async def _check(file: Path, only: str | None, is_json: bool) -> None:
                 entity = meaning.dictionary.entity(place.entity)
                 shape = shapes.get(place.table)
                 if shape is not None and entity is not None:
-                    for finding in (*check_place(place, shape, entity), *check_examples(place, shape, entity)):
-                        results.append((system.name, finding))
+                    results.extend((system.name, finding) for finding in check_place(place, shape, entity))
         except ConcordError as error:
             results.append((system.name, Finding(path="connection", message=error.message, hint=error.hint)))
     fatal = [finding for _, finding in results if finding.is_fatal]

@@ -92,8 +92,8 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
     from engine.assemble import load_meaning, make_system, open_view
     from engine.config.load import load_config
     from engine.hub.sqlite import lock_owner
-    from engine.views import status as read_status
     from engine.runtime.clock import SystemClock
+    from engine.views import status as read_status
 
     config = load_config(file)
     owner = lock_owner(config.hub)

@@ -67,8 +67,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """A table at one moment: rows decoded under a shape have one value per column, in `columns` order.
 
     `name` is as the mapping writes it ("public.customers"; SQLite: "customers"). `key` are the primary key's column
-    names, empty without one. `unique` are the column sets of further unique constraints. `has_triggers`: row
-    triggers of the table's owner may change what we write.
+    names, empty without one. `unique` are the column sets of further unique constraints. `has_triggers`:
+    writing here may change more than what is written: triggers of its owner, foreign keys that cascade.
     """
 
     name: str

@@ -15,6 +15,7 @@ from engine.model.change import DELETE, EventKind
 from engine.model.record import CHANGE, Entry, Value
 from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.canonicalize import CanonicalBatch, CanonicalSegment, PlaceRows
+from engine.pipeline.echoes import take_echoes
 from engine.pipeline.identify import resolve_references
 from engine.pipeline.slow import Slow
 from engine.pipeline.topology import SystemPart, Topology
@@ -59,7 +60,7 @@ class Committer:
                 previous, seen = seen, max(seen, segment.seen)
                 tx.set_seen(self.system.id, seen)
                 for rows in segment.echoes:
-                    Slow(self.topology, self.system, tx).learn_stored(rows, previous, seen)
+                    counts.conflicts += take_echoes(self.topology, self.system, tx, rows, previous, seen)
             self._segment(tx, segment, seen if segment.seen_at_read is None else segment.seen_at_read, counts)
         for place, last_key, rows in batch.done:
             tx.write(

@@ -13,7 +13,6 @@ from engine.hub.transaction import HubTransaction, Overlay, Stretch
 from engine.model.entity import ALIVE
 from engine.model.record import AGAIN, CHANGE, PLACEHOLDER, Entry, Value, bits
 from engine.model.value import ABSENT, CanonicalRow
-from engine.pipeline.canonicalize import PlaceRows
 from engine.pipeline.identify import candidates
 from engine.pipeline.resolve import NEVER, Decisions, History, Rules, resolve, seen_of
 from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology
@@ -134,35 +133,6 @@ class Slow:
     def remember_matches(self, entity: EntityPart, rid: int, values: tuple[Value, ...]) -> None:
         if entity.match_keys is not None:
             self.tx.add_match_keys(entity.entity.id, entity.match_keys(values), rid)
-
-    def learn_stored(self, rows: PlaceRows, previous: int, seen: int) -> None:
-        """What a system made of our delivery `seen`: where it stores something else, remember what it holds.
-
-        Only fields that this delivery wrote: of others the row may show a user's change that is on record already.
-        `previous`: the delivery before it.
-        """
-        tx, system, bit = self.tx, self.system.id, self.system.bit
-        known = tx.load_keys(rows.part.id, rows.keys)
-        for key, record in zip(rows.keys, rows.records, strict=True):
-            rid = known.get(key)
-            if record is None or rid is None:
-                continue
-            chain = self.chain(rid, previous)
-            entry = next((e for e in chain if e.seq <= seen), None)
-            mask = 0
-            for e in chain:
-                if previous < e.seq <= seen and e.concerned & bit:
-                    mask |= -1 if e.mask & 1 << ALIVE else e.mask
-            if entry is None:
-                continue
-            references = {n for n, _ in rows.references}
-            for n, value in enumerate(record):
-                if value is ABSENT or n in references or not mask >> n & 1:
-                    continue
-                if value != entry.value(n):
-                    tx.set_overlay(system, rid, n, Overlay(value, entry.stamp(n), NEVER))
-                else:
-                    tx.drop_overlay(system, rid, n)
 
     def apply(self, entity: EntityPart, rid: int, change: Mapping[int, Value], time: int, seen: int) -> None:
         """Decide a change by the whole rule and journal what follows from it."""
