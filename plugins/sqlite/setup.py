@@ -138,12 +138,17 @@ def _plan_journal(connection: Connection, tables: Sequence[str]) -> list[Step]:
         ours = triggers(shape)
         # A trigger of ours for this table that is not wanted any more belongs to an older set-up.
         stale = [name for name in present if _belongs(name, shape.name, shapes) and name not in ours]
-        changed = [name for name, sql in ours.items() if name in present and present[name] != sql]
+        changed = [name for name, sql in ours.items() if name in present and not _is_same(present[name], sql)]
         sql = "".join(f"drop trigger {quoted(name)};\n" for name in (*stale, *changed))
         sql += "".join(f"{text};\n" for name, text in ours.items() if name not in present or name in changed)
         if sql:
             steps.append(Step(summary=f"capture the changes of {shape.name}", sql=sql))
     return steps
+
+
+def _is_same(stored: str, wanted: str) -> bool:
+    """SQLite stores the text as it was given, but for the first two words, which it spells its own way."""
+    return stored.partition('"')[2] == wanted.partition('"')[2]
 
 
 def _belongs(trigger: str, table: str, shapes: dict[str, Shape]) -> bool:
