@@ -208,6 +208,12 @@ def _filter_findings(place: MappedPlace, shape: Shape) -> Iterator[Finding]:
     if block.filter is None or place.key_rule is KeyRule.NONE:
         return
     fixed = set(constants_of(block.filter)) | set(block.constants) | set(block.key)
+    # What is not set is null.
+    fixed |= {
+        node.this.name
+        for node in block.filter.find_all(exp.Is)
+        if isinstance(node.this, exp.Column) and isinstance(node.expression, exp.Null) and not node.args.get("negate")
+    }
     written = {column for mapped in block.fields if not mapped.is_read_only for column in mapped.writes}
     for name in sorted({column.name for column in block.filter.find_all(exp.Column)}):
         if name not in fixed and name not in written:

@@ -198,13 +198,6 @@ def fit_text(value: str, length: int) -> str:
     return value
 
 
-def storable_text(value: str) -> str:
-    """PostgreSQL's text cannot hold the character U+0000."""
-    if "\x00" in value:
-        raise Loss("the character U+0000, which the column cannot hold")
-    return value
-
-
 # --------------------------------------------------------------------------------------------------- time
 
 
@@ -256,6 +249,14 @@ def instant_text(value: str, zone: ZoneInfo | None) -> str:
     """A timestamp in canonical spelling. `zone` is the one meant where `value` says none; None: it must say one."""
     if value in _ENDLESS:
         return value
+    if zone is not None and zone.key == "UTC" and 19 <= len(value) <= 26:
+        # The usual spelling, by Python's own parser; it knows others too, which start differently when written again.
+        try:
+            usual = str(datetime.fromisoformat(value))
+        except ValueError:
+            usual = ""
+        if usual.startswith(value) and "+" not in usual:
+            return (usual.rstrip("0") if "." in usual else usual) + "+00"
     match = _INSTANT.fullmatch(value)
     if match is None:
         raise Loss("text that is no timestamp of the form 2024-02-29 13:05:00")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import date, datetime, time
 from typing import Any
 
@@ -111,6 +112,8 @@ def wire_of(value: Any, column: Column, form: Form) -> Any:
         return int(value) if isinstance(value, bool) else value
     if isinstance(value, bool):
         return ("t" if value else "f") if column.kind is Kind.BOOLEAN else ("1" if value else "0")
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
     if isinstance(value, (int, float)):
         scale = column.scale if column.kind is Kind.DECIMAL and column.precision is not None else None
         try:

@@ -52,6 +52,11 @@ def parse_sql(text: str, dialect: str) -> exp.Expr:
     if len(parts) != 1 or isinstance(parts[0], (exp.Alias, exp.Star)):
         raise SqlProblem("one SQL expression is wanted, without a name of its own")
     _check_precedence(parts[0])
+    if dialect == "postgres":
+        # Folded once, here, so that everybody sees the name that PostgreSQL sees.
+        for name in parts[0].find_all(exp.Identifier):
+            if not name.args.get("quoted"):
+                name.set("this", str(name.this).lower())
     return parts[0]
 
 

@@ -6,6 +6,7 @@ the table's real columns is checked when a place is compiled for a shape, and by
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections.abc import Mapping
@@ -160,7 +161,8 @@ class _Loader:
                 self.problems.add(where, f"field {built.name!r} is mapped twice")
             fields.append(built)
         self._check_written_once(fields, path)
-        return self._with_currencies(entity, fields, path)
+        self._check_currencies(entity, fields, path)
+        return fields
 
     def _field(self, entity: Entity, field: Field, form: FieldForm, where: Path, zone: ZoneInfo | None) -> MappedField:
         read = self._sql(form.read, (*where, "read"))
@@ -221,6 +223,8 @@ class _Loader:
             add(where, "exactly one of column and read is wanted")
         if form.write is not None and (form.column is not None or form.read_only):
             add((*where, "write"), "write goes with read, and not with read_only")
+        if isinstance(form.default, float) and not math.isfinite(form.default):
+            add((*where, "default"), "a finite number is wanted")
         if form.column is not None and not form.column:
             add((*where, "column"), "a column's name is wanted")
         if form.read is not None:
@@ -301,7 +305,7 @@ class _Loader:
             self.problems.add(where, f"no block of this mapping maps the entity {field.reference!r} it refers to")
         return None
 
-    def _with_currencies(self, entity: Entity, fields: list[MappedField], path: Path) -> list[MappedField]:
+    def _check_currencies(self, entity: Entity, fields: list[MappedField], path: Path) -> None:
         """Money without its currency is refused here: it is mapped, or constant in this table."""
         mapped = {field.name: field for field in fields}
         constant: dict[str, str] = {}
@@ -320,7 +324,6 @@ class _Loader:
                 self.problems.add(where, f'in which currency? Map {canonical.unit!r}, or add currency = "EUR"')
             elif constant.setdefault(canonical.unit, field.currency) != field.currency:
                 self.problems.add(where, f"another field of this table says {constant[canonical.unit]!r}")
-        return fields
 
     def _check_written_once(self, fields: list[MappedField], path: Path) -> None:
         owners: dict[str, str] = {}
@@ -340,7 +343,9 @@ class _Loader:
     ) -> dict[str, Constant]:
         """`insert`, and what the filter's equalities imply where no field is written there."""
         written = {column for field in fields if not field.is_read_only for column in field.writes}
-        for column in table.insert:
+        for column, value in table.insert.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                self.problems.add((*path, "insert", column), "a finite number is wanted")
             if column in written:
                 self.problems.add((*path, "insert", column), "a field is written to this column already")
         implied = {} if filter_ is None else constants_of(filter_)
@@ -348,11 +353,14 @@ class _Loader:
 
     def _deletes(self, table: TableForm, fields: list[MappedField], path: Path) -> Deletes:
         soft = [field for field in fields if field.name == "alive"]
+        if table.deletes is None and soft:
+            # A deletion that cannot be said in the column is not said by deleting the row either.
+            return Deletes.KEEP if soft[0].is_read_only else Deletes.FIELD
         if table.deletes is None:
-            return Deletes.FIELD if soft else Deletes.ROW
+            return Deletes.ROW
         if table.deletes not in ("row", "keep"):
             self.problems.add((*path, "deletes"), f'"row" or "keep" is wanted, not {table.deletes!r}')
-        if soft:
+        if soft and not soft[0].is_read_only:
             self.problems.add((*path, "deletes"), "the soft_delete field already says what a deletion does")
         return Deletes.KEEP if table.deletes == "keep" else Deletes.ROW
 

@@ -65,13 +65,11 @@ class Scope:
         return cls(dialect, found, f"entity {entity.name}")
 
     def resolve(self, node: exp.Column) -> Variable:
-        """The variable a name means. PostgreSQL folds unquoted names to lower case, SQLite ignores case."""
+        """The variable a name means. SQLite ignores case; for PostgreSQL `parse_sql` has folded it."""
         identifier = node.this
         if node.args.get("table") is not None or not isinstance(identifier, exp.Identifier):
             raise SqlProblem(f"only plain column names are known here, not {node.sql(dialect=self.dialect)}")
         name = str(identifier.this)
-        if self.dialect == "postgres" and not identifier.args.get("quoted"):
-            name = name.lower()
         found = self.variables.get(name)
         if found is None and self.dialect == "sqlite":
             found = next((v for key, v in self.variables.items() if key.lower() == name.lower()), None)

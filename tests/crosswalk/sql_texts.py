@@ -11,6 +11,10 @@ INTEGERS = [0, 1, -1, 2, 3, 7, -8, 10, 100, 12345]
 DECIMALS = ["0", "1", "-1", "0.5", "-2.50", "3.14159", "100.00", "0.001", "12345.6789", "-7.5", "2.675"]
 
 
+FRACTIONS = [text for text in DECIMALS if "." in text]
+LITERALS = [*(str(n) for n in INTEGERS if n >= 0), "0.5", "2.25", "1e3", "null", "true", "9223372036854775807"]
+
+
 def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
@@ -79,12 +83,21 @@ def postgres_expressions(depth: int) -> dict[str, Texts]:
             made("trunc({x}, {p})", x=inner_decimal, p=small),
             made("cast({x} as numeric(8, 2))", x=either(inner_decimal, inner_integer, inner_text)),
             made("cast({x} as numeric)", x=inner_text),
-            made("extract({p} from {x})", p=st.sampled_from(["year", "month", "day", "dow", "isodow", "doy", "week",
-                                                             "isoyear", "quarter", "epoch"]), x=moment),
-            made("extract({p} from {x})", p=st.sampled_from(["hour", "minute", "second"]), x=st.sampled_from(["ts", "at"])),
+            made(
+                "extract({p} from {x})",
+                p=st.sampled_from(
+                    ["year", "month", "day", "dow", "isodow", "doy", "week", "isoyear", "quarter", "epoch"]
+                ),
+                x=moment,
+            ),
+            made(
+                "extract({p} from {x})",
+                p=st.sampled_from(["hour", "minute", "second"]),
+                x=st.sampled_from(["ts", "at"]),
+            ),
             made("least({x}, {y})", x=inner_decimal, y=inner_integer),
             made("nullif({x}, {y})", x=inner_decimal, y=inner_integer),
-        )  # fmt: skip
+        )
         comparison = st.sampled_from(["=", "<>", "<", "<=", ">", ">=", "is distinct from", "is not distinct from"])
         boolean = either(
             boolean,
@@ -96,22 +109,39 @@ def postgres_expressions(depth: int) -> dict[str, Texts]:
             made("not {x}", x=inner_boolean),
             made("{x} {o}", x=inner_boolean, o=st.sampled_from(["is true", "is not true", "is false", "is not false"])),
             made("{x} {o}", x=either(inner_text, inner_integer), o=st.sampled_from(["is null", "is not null"])),
-            made("{x} {o} ({y}, {z})", x=inner_integer, o=st.sampled_from(["in", "not in"]), y=inner_integer, z=st.sampled_from(["null", "m", "3"])),
+            made(
+                "{x} {o} ({y}, {z})",
+                x=inner_integer,
+                o=st.sampled_from(["in", "not in"]),
+                y=inner_integer,
+                z=st.sampled_from(["null", "m", "3"]),
+            ),
             made("{x} in ({y}, {z})", x=inner_text, y=inner_text, z=inner_text),
-            made("{x} {o} {y} and {z}", x=inner_decimal, o=st.sampled_from(["between", "not between"]), y=inner_integer, z=inner_decimal),
-            made("{x} {o} {y}", x=inner_text, o=st.sampled_from(["like", "not like", "ilike", "not ilike"]), y=inner_text),
+            made(
+                "{x} {o} {y} and {z}",
+                x=inner_decimal,
+                o=st.sampled_from(["between", "not between"]),
+                y=inner_integer,
+                z=inner_decimal,
+            ),
+            made(
+                "{x} {o} {y}", x=inner_text, o=st.sampled_from(["like", "not like", "ilike", "not ilike"]), y=inner_text
+            ),
             made("{x} like {y} escape '!'", x=inner_text, y=inner_text),
             made("cast({x} as boolean)", x=either(inner_integer, inner_text)),
-        )  # fmt: skip
+        )
         moment = either(
             moment,
-            made("date_trunc('{u}', {x})", u=st.sampled_from(["day", "hour", "minute", "week", "month", "quarter", "year"]),
-                 x=moment),
+            made(
+                "date_trunc('{u}', {x})",
+                u=st.sampled_from(["day", "hour", "minute", "week", "month", "quarter", "year"]),
+                x=moment,
+            ),
             made("cast({x} as date)", x=st.sampled_from(["ts", "at"])),
             made("day {o} {y}", o=st.sampled_from("+-"), y=small),
             made("at at time zone '{z}'", z=st.sampled_from(["Europe/Berlin", "America/New_York", "UTC"])),
             made("ts at time zone '{z}'", z=st.sampled_from(["Europe/Berlin", "America/New_York", "UTC"])),
-        )  # fmt: skip
+        )
     return {"text": text, "integer": integer, "decimal": decimal, "boolean": boolean, "moment": moment}
 
 
@@ -131,9 +161,19 @@ def sqlite_expressions(depth: int) -> Texts:
             made("{x} {o} {y}", x=inner, o=st.sampled_from(["+", "-", "*", "/", "%"]), y=inner),
             made("{x} || {y}", x=inner, y=inner),
             made("-{x}", x=inner),
-            made("{f}({x})", f=st.sampled_from(["lower", "upper", "trim", "ltrim", "rtrim", "length", "abs", "round"]), x=inner),
-            made("{f}({x}, {y})", f=st.sampled_from(["trim", "ltrim", "rtrim", "substr", "instr", "ifnull", "nullif",
-                                                     "coalesce", "max", "min", "round"]), x=inner, y=inner),
+            made(
+                "{f}({x})",
+                f=st.sampled_from(["lower", "upper", "trim", "ltrim", "rtrim", "length", "abs", "round"]),
+                x=inner,
+            ),
+            made(
+                "{f}({x}, {y})",
+                f=st.sampled_from(
+                    ["trim", "ltrim", "rtrim", "substr", "instr", "ifnull", "nullif", "coalesce", "max", "min", "round"]
+                ),
+                x=inner,
+                y=inner,
+            ),
             made("substr({x}, {y}, {z})", x=inner, y=inner, z=inner),
             made("replace({x}, {y}, {z})", x=inner, y=inner, z=inner),
             made("iif({x}, {y}, {z})", x=inner, y=inner, z=inner),
@@ -147,5 +187,5 @@ def sqlite_expressions(depth: int) -> Texts:
             made("{x} {o} {y}", x=inner, o=st.sampled_from(["like", "not like"]), y=inner),
             made("case when {x} then {y} else {z} end", x=inner, y=inner, z=inner),
             made("case {x} when {y} then {z} end", x=inner, y=inner, z=inner),
-        )  # fmt: skip
+        )
     return value

@@ -10,15 +10,35 @@ from crosswalk.mapping import SystemMapping, load_mapping
 from engine.model.table import Column, Form, Kind, Shape
 
 POSTGRES_KINDS = {
-    "text": Kind.TEXT, "varchar": Kind.TEXT, "character": Kind.TEXT, "smallint": Kind.INTEGER, "integer": Kind.INTEGER,
-    "bigint": Kind.INTEGER, "numeric": Kind.DECIMAL, "double": Kind.FLOAT, "real": Kind.FLOAT, "boolean": Kind.BOOLEAN,
-    "date": Kind.DATE, "time": Kind.TIME, "timestamp": Kind.TIMESTAMP, "timestamptz": Kind.INSTANT,
-    "interval": Kind.INTERVAL, "uuid": Kind.UUID, "jsonb": Kind.JSON, "bytea": Kind.BINARY,
-}  # fmt: skip
+    "text": Kind.TEXT,
+    "varchar": Kind.TEXT,
+    "character": Kind.TEXT,
+    "smallint": Kind.INTEGER,
+    "integer": Kind.INTEGER,
+    "bigint": Kind.INTEGER,
+    "numeric": Kind.DECIMAL,
+    "double": Kind.FLOAT,
+    "real": Kind.FLOAT,
+    "boolean": Kind.BOOLEAN,
+    "date": Kind.DATE,
+    "time": Kind.TIME,
+    "timestamp": Kind.TIMESTAMP,
+    "timestamptz": Kind.INSTANT,
+    "interval": Kind.INTERVAL,
+    "uuid": Kind.UUID,
+    "jsonb": Kind.JSON,
+    "bytea": Kind.BINARY,
+}
 LITE_KINDS = {
-    "text": Kind.TEXT, "integer": Kind.INTEGER, "real": Kind.FLOAT, "numeric": Kind.DECIMAL, "boolean": Kind.BOOLEAN,
-    "blob": Kind.BINARY, "datetime": Kind.TIMESTAMP, "": Kind.OTHER,
-}  # fmt: skip
+    "text": Kind.TEXT,
+    "integer": Kind.INTEGER,
+    "real": Kind.FLOAT,
+    "numeric": Kind.DECIMAL,
+    "boolean": Kind.BOOLEAN,
+    "blob": Kind.BINARY,
+    "datetime": Kind.TIMESTAMP,
+    "": Kind.OTHER,
+}
 
 
 def column(words: str, form: Form = Form.TEXT) -> Column:

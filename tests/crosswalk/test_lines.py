@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,15 +18,32 @@ KEYS = st.sampled_from(["a", "b-1", "c", '"x y"', "'q.r'", '"\\u00e9"', '"#"', "
 SCALARS = st.one_of(
     st.integers(-5, 5).map(str),
     st.text(max_size=5).map(lambda text: json.dumps(text).replace("\x7f", "")),
-    st.sampled_from(["true", "1.5", "1979-05-27", "1979-05-27T07:32:00Z", "'lit # [x]'", '"""a\n[b]\nc = 1"""', "'''\n'x' = 2'''",
-                     '"""q"\\""""', "inf", '"a = { b = 1 } #"', '""""quoted""""']),
-)  # fmt: skip
+    st.sampled_from(
+        [
+            "true",
+            "1.5",
+            "1979-05-27",
+            "1979-05-27T07:32:00Z",
+            "'lit # [x]'",
+            '"""a\n[b]\nc = 1"""',
+            "'''\n'x' = 2'''",
+            '"""q"\\""""',
+            "inf",
+            '"a = { b = 1 } #"',
+            '""""quoted""""',
+        ]
+    ),
+)
 
 
 def _arrays(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     gap = st.sampled_from(["", " ", "\n", " # comment ] }\n"])
-    array = st.tuples(st.lists(inner, max_size=3), gap).map(lambda parts: f"[{parts[1]}" + f",{parts[1]}".join(parts[0]) + f"{parts[1]}]")
-    table = st.dictionaries(KEYS, inner, max_size=3).map(lambda d: "{ " + ", ".join(f"{k} = {v}" for k, v in d.items()) + " }")
+    array = st.tuples(st.lists(inner, max_size=3), gap).map(
+        lambda parts: f"[{parts[1]}" + f",{parts[1]}".join(parts[0]) + f"{parts[1]}]"
+    )
+    table = st.dictionaries(KEYS, inner, max_size=3).map(
+        lambda d: "{ " + ", ".join(f"{k} = {v}" for k, v in d.items()) + " }"
+    )
     return array | table
 
 
@@ -42,10 +59,10 @@ DOCUMENTS = st.tuples(PAIRS, st.lists(SECTIONS, max_size=5)).map(lambda parts: p
 def paths_of(value: Any, path: Path = ()) -> set[Path]:
     found: set[Path] = {path} if path else set()
     pairs: list[tuple[Any, Any]] = []
-    if isinstance(value, dict):
-        pairs = list(value.items())
-    elif isinstance(value, list):
-        pairs = list(enumerate(value))
+    if type(value) is dict:
+        pairs = list(cast(dict[str, Any], value).items())
+    elif type(value) is list:
+        pairs = list(enumerate(cast(list[Any], value)))
     for key, part in pairs:
         found |= paths_of(part, (*path, key))
     return found

@@ -5,13 +5,15 @@ Method: spellings side by side; rules compiled for an entity of the shipped dict
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crosswalk.dictionary import load_dictionary
 from crosswalk.matching import NORMALISERS, match_keys
-from engine.model.value import ABSENT
+from engine.model.value import ABSENT, CanonicalRow
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,8 @@ def test_spellings_of_one_thing_match(rule: str, left: str, right: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "value"), [("email", "n/a"), ("email", "@"), ("phone", "none"), ("phone", "12"), ("text", " - "), ("tax", "-")]
+    ("rule", "value"),
+    [("email", "n/a"), ("email", "@"), ("phone", "none"), ("phone", "12"), ("text", " - "), ("tax", "-")],
 )
 def test_what_says_nothing_matches_nothing(rule: str, value: str) -> None:
     assert NORMALISERS[rule](value, "DE") == ""
@@ -41,12 +44,12 @@ def test_keys_carry_the_number_of_their_rule_and_need_all_fields() -> None:
     assert entity is not None
     keys = match_keys(entity, "DE")
 
-    def record(**values: object) -> tuple[object, ...]:
+    def record(**values: Any) -> CanonicalRow:
         return tuple(values.get(field.name) for field in entity.fields)
 
-    assert keys(record(email="Jane@X.org", name="Acme")) == ("2:jane@x.org",)  # type: ignore[arg-type]
-    assert keys(record(name="Acme", postal_code="10115", tax_id=ABSENT)) == ("3:acme\x1f10115",)  # type: ignore[arg-type]
-    assert keys(record()) == ()  # type: ignore[arg-type]
+    assert keys(record(email="Jane@X.org", name="Acme")) == ("2:jane@x.org",)
+    assert keys(record(name="Acme", postal_code="10115", tax_id=ABSENT)) == ("3:acme\x1f10115",)
+    assert keys(record()) == ()
 
 
 @given(value=st.text(max_size=40))

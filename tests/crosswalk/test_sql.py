@@ -57,7 +57,12 @@ MOMENTS = [
     "2023-10-29 00:30:00",
     "2026-01-01 00:00:00",
 ]
-nullable = lambda strategy: st.none() | strategy  # noqa: E731
+
+
+def nullable(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | strategy
+
+
 ROW = st.fixed_dictionaries(
     {
         "a": nullable(st.sampled_from(WORDS)),
@@ -109,14 +114,12 @@ def test_typed_expression_gives_what_postgres_gives(kind: str, postgres: psycopg
     @FEW
     @given(sql=postgres_expressions(2)[kind], rows=st.lists(ROW, min_size=3, max_size=3))
     def agree(sql: str, rows: list[dict[str, str | None]]) -> None:
-        compute = None
         for row in rows:
             try:
                 expected = postgres_answer(postgres, sql, row)
             except psycopg.Error:
                 continue
-            if compute is None:
-                compute, result = compiled(sql, POSTGRES_SHAPE, "postgres")
+            compute, result = compiled(sql, POSTGRES_SHAPE, "postgres")
             value = compute(row)
             spelling = SPELLINGS.get(result, str)
             assert (None if value is None else spelling(value)) == expected
@@ -140,7 +143,8 @@ def test_typed_expression_gives_what_postgres_gives(kind: str, postgres: psycopg
 @example(sql="(z = t)", row={"t": "1.0", "i": None, "r": None, "v": None, "z": 1})
 def test_dynamic_expression_gives_what_every_sqlite_gives(sql: str, row: dict[str, Any]) -> None:
     answers: list[Any] = []
-    for connection in (sqlite3.connect(":memory:"), apsw.Connection(":memory:")):
+    connections: tuple[Any, ...] = (sqlite3.connect(":memory:"), apsw.Connection(":memory:"))
+    for connection in connections:
         try:
             declared = ", ".join(f"{name} {type_}" for name, type_ in LITE_COLUMNS.items())
             connection.execute(f"create table x ({declared})")
@@ -161,10 +165,34 @@ def test_dynamic_expression_gives_what_every_sqlite_gives(sql: str, row: dict[st
 
 @pytest.mark.parametrize(
     "sql",
-    ["foo(a)", "random()", "now()", "sum(n)", "(select 1)", "a ~ 'x'", "a < b", "n + a", "a; b", "a b", "*", "", "a ||",
-     "t.a", "nowhere", "cast(a as xml)", "t = a in ('x')", "a || n + 1", "lower(a) from t", "day + 'x'", "count(*)",
-     "coalesce(n, a)", "case when a then 1 end", "extract(century from day)", "a in (select 1)"],
-)  # fmt: skip
+    [
+        "foo(a)",
+        "random()",
+        "now()",
+        "sum(n)",
+        "(select 1)",
+        "a ~ 'x'",
+        "a < b",
+        "n + a",
+        "a; b",
+        "a b",
+        "*",
+        "",
+        "a ||",
+        "t.a",
+        "nowhere",
+        "cast(a as xml)",
+        "t = a in ('x')",
+        "a || n + 1",
+        "lower(a) from t",
+        "day + 'x'",
+        "count(*)",
+        "coalesce(n, a)",
+        "case when a then 1 end",
+        "extract(century from day)",
+        "a in (select 1)",
+    ],
+)
 def test_what_is_not_computed_is_a_problem_and_no_traceback(sql: str) -> None:
     with pytest.raises(SqlProblem) as raised:
         compiled(sql, POSTGRES_SHAPE, "postgres")

@@ -62,37 +62,80 @@ FIELDS: dict[str, tuple[Field, st.SearchStrategy[Any]]] = {
     "binary": (Field(name="f", type=Type.BINARY), st.binary(max_size=20).map(bytes.hex)),
 }
 PAIRS: list[tuple[str, Form, str, dict[str, Any]]] = [
-    ("text", Form.TEXT, "text", {}), ("text", Form.TEXT, "varchar(5)", {}), ("short", Form.TEXT, "text", {}),
-    ("country", Form.TEXT, "text", {}), ("country", Form.TEXT, "character(2)", {}),
-    ("integer", Form.TEXT, "smallint", {}), ("integer", Form.TEXT, "integer", {}), ("integer", Form.TEXT, "bigint", {}),
-    ("integer", Form.TEXT, "numeric(30,0)", {}), ("integer", Form.TEXT, "text", {}), ("integer", Form.TEXT, "double", {}),
-    ("decimal", Form.TEXT, "numeric", {}), ("decimal", Form.TEXT, "numeric(12,2)", {}), ("decimal", Form.TEXT, "double", {}),
-    ("decimal", Form.TEXT, "real", {}), ("decimal", Form.TEXT, "integer", {}), ("money", Form.TEXT, "numeric(12,2)", {}),
-    ("money", Form.TEXT, "numeric(9,2)", {}), ("money", Form.TEXT, "numeric(12,4)", {}), ("money", Form.TEXT, "numeric", {}),
-    ("money", Form.TEXT, "bigint", {"unit": "0.01"}), ("money", Form.TEXT, "text", {}),
-    ("duration", Form.TEXT, "interval", {}), ("duration", Form.TEXT, "integer", {"unit": "min"}),
-    ("duration", Form.TEXT, "numeric(12,4)", {"unit": "h"}), ("duration", Form.TEXT, "double", {"unit": "h"}),
-    ("boolean", Form.TEXT, "boolean", {}), ("boolean", Form.TEXT, "integer", {}),
+    ("text", Form.TEXT, "text", {}),
+    ("text", Form.TEXT, "varchar(5)", {}),
+    ("short", Form.TEXT, "text", {}),
+    ("country", Form.TEXT, "text", {}),
+    ("country", Form.TEXT, "character(2)", {}),
+    ("integer", Form.TEXT, "smallint", {}),
+    ("integer", Form.TEXT, "integer", {}),
+    ("integer", Form.TEXT, "bigint", {}),
+    ("integer", Form.TEXT, "numeric(30,0)", {}),
+    ("integer", Form.TEXT, "text", {}),
+    ("integer", Form.TEXT, "double", {}),
+    ("decimal", Form.TEXT, "numeric", {}),
+    ("decimal", Form.TEXT, "numeric(12,2)", {}),
+    ("decimal", Form.TEXT, "double", {}),
+    ("decimal", Form.TEXT, "real", {}),
+    ("decimal", Form.TEXT, "integer", {}),
+    ("money", Form.TEXT, "numeric(12,2)", {}),
+    ("money", Form.TEXT, "numeric(9,2)", {}),
+    ("money", Form.TEXT, "numeric(12,4)", {}),
+    ("money", Form.TEXT, "numeric", {}),
+    ("money", Form.TEXT, "bigint", {"unit": "0.01"}),
+    ("money", Form.TEXT, "text", {}),
+    ("duration", Form.TEXT, "interval", {}),
+    ("duration", Form.TEXT, "integer", {"unit": "min"}),
+    ("duration", Form.TEXT, "numeric(12,4)", {"unit": "h"}),
+    ("duration", Form.TEXT, "double", {"unit": "h"}),
+    ("boolean", Form.TEXT, "boolean", {}),
+    ("boolean", Form.TEXT, "integer", {}),
     ("boolean", Form.TEXT, "text", {"values": {"Y": True, "N": False}}),
-    ("date", Form.TEXT, "date", {}), ("date", Form.TEXT, "timestamp", {}), ("date", Form.TEXT, "text", {}),
-    ("date", Form.TEXT, "bigint", {"unit": "unix"}), ("time", Form.TEXT, "time", {}), ("time", Form.TEXT, "text", {}),
-    ("timestamp", Form.TEXT, "timestamptz", {}), ("timestamp", Form.TEXT, "timestamp", {"zone": "UTC"}),
-    ("timestamp", Form.TEXT, "timestamp", {"zone": "Europe/Berlin"}), ("timestamp", Form.TEXT, "text", {"zone": "UTC"}),
-    ("timestamp", Form.TEXT, "bigint", {"unit": "unix_us"}), ("timestamp", Form.TEXT, "bigint", {"unit": "unix"}),
-    ("enum", Form.TEXT, "text", {}), ("enum", Form.TEXT, "smallint", {"values": {"0": "a", "1": "b"}}),
-    ("reference", Form.TEXT, "bigint", {}), ("reference", Form.TEXT, "text", {}), ("reference", Form.TEXT, "numeric", {}),
-    ("json", Form.TEXT, "jsonb", {}), ("json", Form.TEXT, "text", {}), ("binary", Form.TEXT, "bytea", {}),
-    ("text", Form.NATIVE, "text", {}), ("short", Form.NATIVE, "text", {}), ("integer", Form.NATIVE, "integer", {}),
-    ("integer", Form.NATIVE, "text", {}), ("decimal", Form.NATIVE, "numeric", {}), ("decimal", Form.NATIVE, "real", {}),
-    ("decimal", Form.NATIVE, "text", {}), ("money", Form.NATIVE, "numeric", {}), ("money", Form.NATIVE, "integer", {"unit": "0.01"}),
-    ("duration", Form.NATIVE, "integer", {"unit": "min"}), ("duration", Form.NATIVE, "real", {"unit": "h"}),
-    ("boolean", Form.NATIVE, "boolean", {}), ("boolean", Form.NATIVE, "integer", {}), ("date", Form.NATIVE, "text", {}),
-    ("time", Form.NATIVE, "text", {}), ("timestamp", Form.NATIVE, "datetime", {"zone": "UTC"}),
-    ("timestamp", Form.NATIVE, "datetime", {"zone": "America/New_York"}), ("timestamp", Form.NATIVE, "integer", {"unit": "unix_ms"}),
-    ("enum", Form.NATIVE, "text", {}), ("enum", Form.NATIVE, "integer", {"values": {"0": "a", "1": "b"}}),
-    ("reference", Form.NATIVE, "integer", {}), ("reference", Form.NATIVE, "text", {}), ("json", Form.NATIVE, "text", {}),
+    ("date", Form.TEXT, "date", {}),
+    ("date", Form.TEXT, "timestamp", {}),
+    ("date", Form.TEXT, "text", {}),
+    ("date", Form.TEXT, "bigint", {"unit": "unix"}),
+    ("time", Form.TEXT, "time", {}),
+    ("time", Form.TEXT, "text", {}),
+    ("timestamp", Form.TEXT, "timestamptz", {}),
+    ("timestamp", Form.TEXT, "timestamp", {"zone": "UTC"}),
+    ("timestamp", Form.TEXT, "timestamp", {"zone": "Europe/Berlin"}),
+    ("timestamp", Form.TEXT, "text", {"zone": "UTC"}),
+    ("timestamp", Form.TEXT, "bigint", {"unit": "unix_us"}),
+    ("timestamp", Form.TEXT, "bigint", {"unit": "unix"}),
+    ("enum", Form.TEXT, "text", {}),
+    ("enum", Form.TEXT, "smallint", {"values": {"0": "a", "1": "b"}}),
+    ("reference", Form.TEXT, "bigint", {}),
+    ("reference", Form.TEXT, "text", {}),
+    ("reference", Form.TEXT, "numeric", {}),
+    ("json", Form.TEXT, "jsonb", {}),
+    ("json", Form.TEXT, "text", {}),
+    ("binary", Form.TEXT, "bytea", {}),
+    ("text", Form.NATIVE, "text", {}),
+    ("short", Form.NATIVE, "text", {}),
+    ("integer", Form.NATIVE, "integer", {}),
+    ("integer", Form.NATIVE, "text", {}),
+    ("decimal", Form.NATIVE, "numeric", {}),
+    ("decimal", Form.NATIVE, "real", {}),
+    ("decimal", Form.NATIVE, "text", {}),
+    ("money", Form.NATIVE, "numeric", {}),
+    ("money", Form.NATIVE, "integer", {"unit": "0.01"}),
+    ("duration", Form.NATIVE, "integer", {"unit": "min"}),
+    ("duration", Form.NATIVE, "real", {"unit": "h"}),
+    ("boolean", Form.NATIVE, "boolean", {}),
+    ("boolean", Form.NATIVE, "integer", {}),
+    ("date", Form.NATIVE, "text", {}),
+    ("time", Form.NATIVE, "text", {}),
+    ("timestamp", Form.NATIVE, "datetime", {"zone": "UTC"}),
+    ("timestamp", Form.NATIVE, "datetime", {"zone": "America/New_York"}),
+    ("timestamp", Form.NATIVE, "integer", {"unit": "unix_ms"}),
+    ("enum", Form.NATIVE, "text", {}),
+    ("enum", Form.NATIVE, "integer", {"values": {"0": "a", "1": "b"}}),
+    ("reference", Form.NATIVE, "integer", {}),
+    ("reference", Form.NATIVE, "text", {}),
+    ("json", Form.NATIVE, "text", {}),
     ("binary", Form.NATIVE, "blob", {}),
-]  # fmt: skip
+]
 IDS = [f"{name}-{form.value}-{type_}{''.join(map(str, extra.values()))}" for name, form, type_, extra in PAIRS]
 POSTGRES_TYPES = {"double": "double precision"}
 
@@ -124,7 +167,9 @@ def is_canonical(value: Any, field: Field) -> bool:
             return bool(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", value)) and value != "-0"
         case Type.DECIMAL | Type.MONEY | Type.DURATION:
             is_zero = Decimal(value) == 0
-            return bool(re.fullmatch(rf"-?(0|[1-9]\d*)\.\d{{{field.scale}}}", value)) and not (is_zero and value[0] == "-")
+            return bool(re.fullmatch(rf"-?(0|[1-9]\d*)\.\d{{{field.scale}}}", value)) and not (
+                is_zero and value[0] == "-"
+            )
         case Type.DATE:
             return bool(re.fullmatch(r"\d{4,}-\d\d-\d\d( BC)?|-?infinity", value))
         case Type.TIME:
@@ -165,19 +210,55 @@ def test_what_is_written_is_read_back_or_was_refused(name: str, form: Form, type
 
 WIRES = (
     TEXTS
-    | st.sampled_from(["", "t", "f", "NaN", "Infinity", "-Infinity", "infinity", "0", "-0", "1e5", "00012.500", "2024-02-30",
-                       "2024-02-29", "0044-03-15 BC", "12024-01-01", "24:00:00", "2024-02-29 13:05:00.250000+00", "PT1H", "P1Y",
-                       "2024-02-29T13:05:00Z", "2024-03-31 02:30:00", "{", "[1, 2]", '{"b": 1.0, "a": null}', "\\x00ff", "é" * 300,
-                       "1" * 500, "9" * 30, "٣", " 5", "5 ", "+5", "0x10", "1_000"])
+    | st.sampled_from(
+        [
+            "",
+            "t",
+            "f",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "infinity",
+            "0",
+            "-0",
+            "1e5",
+            "00012.500",
+            "2024-02-30",
+            "2024-02-29",
+            "0044-03-15 BC",
+            "12024-01-01",
+            "24:00:00",
+            "2024-02-29 13:05:00.250000+00",
+            "PT1H",
+            "P1Y",
+            "2024-02-29T13:05:00Z",
+            "2024-03-31 02:30:00",
+            "{",
+            "[1, 2]",
+            '{"b": 1.0, "a": null}',
+            "\\x00ff",
+            "é" * 300,
+            "1" * 500,
+            "9" * 30,
+            "٣",
+            " 5",
+            "5 ",
+            "+5",
+            "0x10",
+            "1_000",
+        ]
+    )
     | NUMBERS
     | st.integers().map(str)
     | INSTANTS
-)  # fmt: skip
+)
 NATIVES = WIRES | st.integers() | st.floats() | st.binary(max_size=10) | st.booleans()
 
 
 @pytest.mark.parametrize(("name", "form", "type_", "extra"), PAIRS, ids=IDS)
-def test_any_wire_value_becomes_canonical_or_is_refused(name: str, form: Form, type_: str, extra: dict[str, Any]) -> None:
+def test_any_wire_value_becomes_canonical_or_is_refused(
+    name: str, form: Form, type_: str, extra: dict[str, Any]
+) -> None:
     read, _ = both_ways(name, form, type_, extra)
     trusted = _trusted(name, type_)
 
@@ -195,12 +276,19 @@ def test_any_wire_value_becomes_canonical_or_is_refused(name: str, form: Form, t
 
 def _trusted(name: str, type_: str) -> bool:
     """Columns whose database spells every value canonically by itself: nothing is looked at."""
-    return (name, type_) in {("date", "date"), ("time", "time"), ("timestamp", "timestamptz"), ("money", "numeric(12,2)"),
-                             ("money", "numeric(9,2)")}  # fmt: skip
+    return (name, type_) in {
+        ("date", "date"),
+        ("time", "time"),
+        ("timestamp", "timestamptz"),
+        ("money", "numeric(12,2)"),
+        ("money", "numeric(9,2)"),
+    }
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "type_", "extra"), [pair for pair in PAIRS if pair[1] is Form.TEXT], ids=[i for i in IDS if "-text-" in i]
+    ("name", "form", "type_", "extra"),
+    [pair for pair in PAIRS if pair[1] is Form.TEXT],
+    ids=[i for i in IDS if "-text-" in i],
 )
 def test_postgres_stores_what_is_written_and_spells_it_as_it_is_read(
     name: str, form: Form, type_: str, extra: dict[str, Any], postgres_dsn: str
@@ -236,9 +324,14 @@ def exact_json(text: str) -> Any:
 
 @pytest.mark.parametrize(
     ("name", "type_", "hint"),
-    [("timestamp", "timestamp", "timezone"), ("date", "timestamptz", "at time zone"), ("boolean", "text", "values"),
-     ("timestamp", "bigint", "unix"), ("json", "bytea", "another column")],
-)  # fmt: skip
+    [
+        ("timestamp", "timestamp", "timezone"),
+        ("date", "timestamptz", "at time zone"),
+        ("boolean", "text", "values"),
+        ("timestamp", "bigint", "unix"),
+        ("json", "bytea", "another column"),
+    ],
+)
 def test_a_column_that_cannot_carry_a_field_says_what_to_do(name: str, type_: str, hint: str) -> None:
     with pytest.raises(Unfit) as raised:
         both_ways(name, Form.TEXT, type_, {})
