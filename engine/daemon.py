@@ -7,7 +7,6 @@ what the hub knows, HALT leaves it stopped with its reason until a person has ac
 from __future__ import annotations
 
 import enum
-import gc
 import random
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -86,9 +85,17 @@ class Daemon:
     """Runs all lanes over one hub until told to stop."""
 
     def __init__(
-        self, hub: SqliteHub, topology: Topology, members: list[Member], log: Log, *, retention_days: float = 30
+        self,
+        hub: SqliteHub,
+        topology: Topology,
+        members: list[Member],
+        log: Log,
+        *,
+        retention_days: float = 30,
+        rng: random.Random | None = None,
     ) -> None:
         self.hub = hub
+        self._rng = rng or random.Random()
         self.retention = int(retention_days * 86_400_000_000)
         self.topology = topology
         self.members = members
@@ -112,10 +119,6 @@ class Daemon:
     async def run(self, *, until_settled: bool = False, with_signals: bool = True) -> Ending:
         """Run until a signal, `stop()`, or with `until_settled` until every lane has nothing left to do."""
         self.log.event("daemon.started", systems=len(self.members), lanes=len(self.lanes), epoch=self.hub.epoch)
-        # Batches are acyclic: the collector would only walk thousands of live tuples again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(100_000, 20, 100)
         async with anyio.create_task_group() as tasks:
             sources, targets = anyio.CancelScope(), anyio.CancelScope()
             tasks.start_soon(self._run_group, "source", sources)
@@ -209,7 +212,7 @@ class Daemon:
                 return
             pause = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2 ** min(lane.attempts - 1, 16))
             # Full jitter: systems that failed together do not come back together.
-            pause = random.uniform(pause / 2, pause)
+            pause = self._rng.uniform(pause / 2, pause)
             await self._note(lane, LaneState.PAUSED, failure, pause)
             await anyio.sleep(pause)
 

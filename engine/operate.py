@@ -103,7 +103,7 @@ def _link(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
     if chosen not in {tx.alias(c) for c in candidates}:
         listed = ", ".join(str(c) for c in candidates)
         raise Unknown(f"record {wish.rid} is no candidate of review {wish.id}", hint=f"Choose one of {listed}.")
-    if tx.is_linked(place, chosen):
+    if tx.linked_by(place, chosen) is not None:
         raise Unknown(
             f"record {chosen} has another row in that table by now",
             hint=f"Run `concord explain {chosen}` and decide again.",

@@ -62,11 +62,13 @@ create table boundary (seq integer primary key);
 create table unfinished (system integer primary key references system);
 
 -- The crosswalk. Keys that are plain integers are stored as such. is_left: the row exists but does not take part now.
+-- seq: the delivery that made the row, 0 when a user did.
 create table link (
     place   integer not null,
     key     any not null,
     rid     integer not null,
     is_left integer not null default 0,
+    seq     integer not null default 0,
     primary key (place, key)
 ) without rowid;
 create unique index link_by_record on link (place, rid);

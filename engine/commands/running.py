@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from dataclasses import asdict
@@ -69,6 +70,10 @@ async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending
     from engine.config.load import load_config
     from engine.telemetry.log import Log
 
+    # Batches are acyclic: the collector would only walk thousands of live tuples again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
     config = load_config(file)
     async with open_daemon(config, Log(format=log_format, level=level)) as daemon:
         return await daemon.run(until_settled=is_once)

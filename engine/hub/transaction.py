@@ -98,7 +98,7 @@ class HubTransaction:
         self._documents: list[bytes] = []
         self._first_new: int | None = None
         self._changed: dict[int, int] = {}
-        self._links: list[tuple[int, str | int, int]] = []
+        self._links: list[tuple[int, str | int, int, int]] = []
         self._conflicts: list[Conflict] = []
         self._match_keys: list[tuple[int, str, int]] = []
 
@@ -270,9 +270,10 @@ class HubTransaction:
             self._left[place] = {row[0] for row in rows}
         return self._left[place]
 
-    def link(self, place: int, key: str, rid: int) -> None:
-        """Add a crosswalk row. Neither the key nor the record may be linked in this place already."""
-        self._links.append((place, stored_key(key), rid))
+    def link(self, place: int, key: str, rid: int, seq: int = 0) -> None:
+        """Add a crosswalk row. Neither the key nor the record may be linked in this place already. `seq`: the delivery
+        that made the row, 0 when a user did."""
+        self._links.append((place, stored_key(key), rid, seq))
         self._rids.setdefault(place, {})[key] = rid
 
     def relink(self, place: int, key: str, rid: int) -> None:
@@ -301,10 +302,13 @@ class HubTransaction:
         )
         (left.add if is_left else left.discard)(rid)
 
-    def is_linked(self, place: int, rid: int) -> bool:
+    def linked_by(self, place: int, rid: int) -> tuple[str, int] | None:
+        """The record's key in this place and the delivery that made the row (0: a user did); None without a row."""
         self._flush_links()
-        found = self.connection.execute("select 1 from link where place = ? and rid = ?", (place, rid)).fetchone()
-        return found is not None
+        found = self.connection.execute(
+            "select key, seq from link where place = ? and rid = ?", (place, rid)
+        ).fetchone()
+        return None if found is None else (str(found[0]), found[1])
 
     def add_match_keys(self, entity: int, keys: Iterable[str], rid: int) -> None:
         self._match_keys.extend((entity, key, rid) for key in keys)
@@ -541,7 +545,7 @@ class HubTransaction:
             # Sorted: neighbours share pages, and SQLite appends when keys ascend.
             links = sorted(self._links, key=_link_order)
             self._links = []
-            self.connection.executemany("insert into link (place, key, rid) values (?, ?, ?)", links)
+            self.connection.executemany("insert into link (place, key, rid, seq) values (?, ?, ?, ?)", links)
 
     def _flush_matches(self) -> None:
         if self._match_keys:
@@ -563,6 +567,6 @@ def _key_arrays(keys: Sequence[str]) -> list[object]:
     return [bound for bound in (numbers and integers(numbers), others and texts(others)) if bound]
 
 
-def _link_order(link: tuple[int, str | int, int]) -> tuple[int, int, str]:
-    place, key, _ = link
+def _link_order(link: tuple[int, str | int, int, int]) -> tuple[int, int, str]:
+    place, key, _, _ = link
     return (place, key, "") if isinstance(key, int) else (place, 1 << 63, key)

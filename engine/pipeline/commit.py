@@ -125,7 +125,7 @@ class Committer:
             rid = known.get(key)
             if rid is None:
                 if has_matches:
-                    slow.newcomer(part, entity, key, record, time)
+                    slow.newcomer(part, entity, key, record, time, seen)
                     continue
                 seq = tx.last_seq + 1
                 values = _stored(record)

@@ -112,7 +112,7 @@ class Deliverer:
             return None
         outcome = Outcome()
         async with AsyncExitStack() as stack:
-            writing = _Writing(self, outcome, is_long=until - cursor > CHUNK_ENTRIES)
+            writing = _Writing(self, outcome, until, is_long=until - cursor > CHUNK_ENTRIES)
             last = min(until, cursor + CHUNK_ENTRIES)
             while True:
                 if not gathered.is_empty:
@@ -141,8 +141,9 @@ class Deliverer:
 class _Writing:
     """One delivery in the making."""
 
-    def __init__(self, lane: Deliverer, outcome: Outcome, *, is_long: bool) -> None:
+    def __init__(self, lane: Deliverer, outcome: Outcome, until: int, *, is_long: bool) -> None:
         self.lane = lane
+        self.until = until
         self.outcome = outcome
         self.is_long = is_long
         self.delivery: Delivery | None = None
@@ -178,7 +179,7 @@ class _Writing:
             made = [link for link in self.outcome.links[links_before:] if link[2] not in self.fresh.get(link[0], {})]
             kept = [link for link in self.outcome.links[links_before:] if link[2] in self.fresh.get(link[0], {})]
             system, topology = self.lane.system, self.lane.topology
-            await self.lane.hub.transact(lambda tx: add_links(tx, topology, system, made))
+            await self.lane.hub.transact(lambda tx: add_links(tx, topology, system, made, self.until))
             del self.outcome.links[links_before:]
             self.outcome.links.extend(kept)
 

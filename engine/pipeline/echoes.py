@@ -36,7 +36,7 @@ def take_echoes(
         if record is None:
             continue
         if rid is None:
-            slow.newcomer(part, entity, key, record, rows.times[i])
+            slow.newcomer(part, entity, key, record, rows.times[i], seen)
             continue
         chain = slow.chain(rid, previous)
         version = next((entry for entry in chain if entry.seq <= seen), None)

@@ -38,11 +38,12 @@ def add_placeholder(tx: HubTransaction, part: PlacePart, key: str) -> int:
     return seq
 
 
-def candidates(tx: HubTransaction, entity: EntityPart, part: PlacePart, record: CanonicalRow) -> list[int]:
+def candidates(tx: HubTransaction, entity: EntityPart, part: PlacePart, record: CanonicalRow, seen: int) -> list[int]:
     """Records that the row may be, by the first match rule that finds any.
 
-    Not among them: deleted records, records that have another row in this place, and those whose fields have changed
-    since, so that the key they once had is no longer theirs.
+    Not among them: deleted records, those whose fields have changed since, so that the key they once had is no longer
+    theirs, and records that have another row in this place; unless that row is one of ours which was on its way when
+    this one was written (`seen`): then nobody meant there to be two.
     """
     assert entity.match_keys is not None
     keys = entity.match_keys(tuple(None if v is ABSENT else v for v in record))
@@ -54,10 +55,15 @@ def candidates(tx: HubTransaction, entity: EntityPart, part: PlacePart, record: 
         for rid in found.get(key, ()):
             means = tx.alias(rid)
             entry = tx.current(means)
-            if entry is None or entry.value(ALIVE) is False or tx.is_linked(part.id, means):
+            if entry is None or entry.value(ALIVE) is False or _has_row(tx, part, means, seen):
                 continue
             if key in entity.match_keys(entry.values):
                 fitting.add(means)
         if fitting:
             return sorted(fitting)
     return []
+
+
+def _has_row(tx: HubTransaction, part: PlacePart, rid: int, seen: int) -> bool:
+    linked = tx.linked_by(part.id, rid)
+    return linked is not None and linked[1] <= seen

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from engine.hub.transaction import HubTransaction, Parked, Stretch
-from engine.model.entity import ALIVE
-from engine.model.record import CHANGE, Entry
 from engine.pipeline.gather import Gathered
-from engine.pipeline.slow import append_again
+from engine.pipeline.slow import append_again, remove_double
 from engine.pipeline.topology import SystemPart, Topology
 
 RETRY_SECONDS_MIN = 15.0
@@ -62,7 +60,7 @@ def settle(tx: HubTransaction, topology: Topology, system: SystemPart, seq: int,
     _unpark(tx, system, outcome.rids - refused)
     for refusal in outcome.refusals:
         _park(tx, system, refusal)
-    linked = add_links(tx, topology, system, outcome.links)
+    linked = add_links(tx, topology, system, outcome.links, seq)
     tx.write(
         "update system set cursor = max(cursor, ?1), marker = case when ?2 then ?1 else marker end,"
         " delivered_at = case when ?2 then ?3 else delivered_at end, rows_written = rows_written + ?4,"
@@ -105,7 +103,7 @@ def _park(tx: HubTransaction, system: SystemPart, refusal: Refusal) -> None:
 
 
 def add_links(
-    tx: HubTransaction, topology: Topology, system: SystemPart, links: Iterable[tuple[int, str, int]]
+    tx: HubTransaction, topology: Topology, system: SystemPart, links: Iterable[tuple[int, str, int]], seq: int
 ) -> set[int]:
     """Crosswalk rows of new rows; returns the records linked.
 
@@ -127,9 +125,9 @@ def add_links(
             elif owner is not None:
                 _give_back(tx, topology, system, owner)
             elif rid in keys:
-                _remove_double(tx, topology, system, place, key)
+                remove_double(tx, topology.places[place], system.bit, key)
             else:
-                tx.link(place, key, rid)
+                tx.link(place, key, rid, seq)
                 linked.add(rid)
     return linked
 
@@ -138,14 +136,6 @@ def _give_back(tx: HubTransaction, topology: Topology, system: SystemPart, owner
     entry = tx.current(owner)
     if entry is not None:
         append_again(tx, entry, topology.entities[entry.entity].full, system.bit)
-
-
-def _remove_double(tx: HubTransaction, topology: Topology, system: SystemPart, place: int, key: str) -> None:
-    entity = topology.places[place].entity
-    seq = tx.last_seq + 1
-    values = (False, *(None for _ in entity.fields[1:]))
-    tx.append(Entry(seq, seq, entity.id, 0, tx.clock.now(), 1 << ALIVE, system.bit, 0, CHANGE, 0, values))
-    tx.link(place, key, seq)
 
 
 def retry(tx: HubTransaction, topology: Topology, system: SystemPart, rid: int) -> bool:

@@ -45,20 +45,22 @@ class Slow:
             return
         entry = self.current(rid)
         if entry.kind == PLACEHOLDER and entity.match_keys is not None:
-            found = candidates(tx, entity, part, record)
+            found = candidates(tx, entity, part, record, seen)
             if len(found) == 1:
                 tx.set_alias(rid, found[0])
-                tx.relink(part.id, key, found[0])
+                self._move_row(part, key, found[0])
                 self.join(entity, found[0], record, time)
                 return
         self.apply(entity, rid, _sent(record), time, seen)
 
-    def newcomer(self, part: PlacePart, entity: EntityPart, key: str, record: CanonicalRow, time: int) -> None:
+    def newcomer(
+        self, part: PlacePart, entity: EntityPart, key: str, record: CanonicalRow, time: int, seen: int
+    ) -> None:
         """A row whose key was never seen: the record it matches, or a new one; several matches wait for a person."""
         tx = self.tx
-        found = candidates(tx, entity, part, record) if entity.match_keys is not None else []
+        found = candidates(tx, entity, part, record, seen) if entity.match_keys is not None else []
         if len(found) == 1:
-            tx.link(part.id, key, found[0])
+            self._move_row(part, key, found[0])
             self.join(entity, found[0], record, time)
             return
         seq = tx.last_seq + 1
@@ -75,6 +77,13 @@ class Slow:
             )
             tx.undecided.add(seq)
             self.reviews += 1
+
+    def _move_row(self, part: PlacePart, key: str, rid: int) -> None:
+        """The row is this record's. A row that our delivery made for it meanwhile is one too many, and goes."""
+        linked = self.tx.linked_by(part.id, rid)
+        self.tx.relink(part.id, key, rid)
+        if linked is not None and linked[0] != key:
+            remove_double(self.tx, part, self.system.bit, linked[0])
 
     def join(self, entity: EntityPart, rid: int, record: CanonicalRow, time: int) -> None:
         """The first look at a row of a record that others know: nothing of theirs had reached this row.
@@ -100,7 +109,7 @@ class Slow:
         """A row, whether or not its key is known."""
         rid = self.tx.load_keys(part.id, [key]).get(key)
         if rid is None:
-            self.newcomer(part, entity, key, record, time)
+            self.newcomer(part, entity, key, record, time, seen)
         else:
             self.take(part, entity, rid, key, record, time, seen)
 
@@ -215,6 +224,14 @@ def append_again(tx: HubTransaction, entry: Entry, mask: int, concerned: int) ->
     )  # fmt: skip
     tx.append(again)
     return again
+
+
+def remove_double(tx: HubTransaction, part: PlacePart, concerned: int, key: str) -> None:
+    """Have a row deleted that nobody meant to be there: a record born dead, which concerns that system alone."""
+    seq = tx.last_seq + 1
+    values = (False, *(None for _ in part.entity.fields[1:]))
+    tx.append(Entry(seq, seq, part.entity.id, 0, tx.clock.now(), 1 << ALIVE, concerned, 0, CHANGE, 0, values))
+    tx.link(part.id, key, seq)
 
 
 def _sent(record: CanonicalRow) -> dict[int, Value]:
