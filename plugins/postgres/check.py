@@ -263,25 +263,25 @@ async def _of_privileges(
     connection: Connection, catalog: Catalog, tables: Sequence[str], role: Role, server: Server
 ) -> list[Finding]:
     """Missing privileges on the tables."""
-    wanted: list[tuple[str, str]] = []
     needs = ["select"] + (["insert", "update", "delete"] if Role.TARGET in role else [])
-    own = [name for name in (joined_name(*MARKER), "concord.identity") if name in catalog.tables]
-    for name in [*tables, *(own if Role.TARGET in role else [])]:
-        if (table := catalog.tables.get(name)) is not None:
-            wanted += [(quoted_table(table.schema, table.table), need) for need in needs]
-    cursor = await connection.execute(
-        "select t, p from unnest(%s::text[], %s::text[]) as w (t, p) where not has_table_privilege(t, p)"
-        " or not has_schema_privilege((select relnamespace from pg_catalog.pg_class where oid = t::regclass), 'usage')",
-        [[table for table, _ in wanted], [need for _, need in wanted]],
-    )
-    return [
-        Finding(
-            path=table,
-            message=f"user {server.user} lacks the privilege {need}",
-            sql=f"grant {need} on {table} to {quoted(server.user)};",
+    own = [joined_name(*MARKER), "concord.identity"] if Role.TARGET in role else []
+    wanted = {table.id: table for name in [*tables, *own] if (table := catalog.tables.get(name)) is not None}
+    # By number: a name in a schema that we may not use is an error, not an answer.
+    cursor = await connection.execute(_LACKING, [list(wanted), needs])
+    findings: dict[str, Finding] = {}
+    for oid, need, schema in await cursor.fetchall():
+        table = wanted[oid]
+        what, on = ("usage", f"schema {quoted(schema)}") if need == "usage" else (need, f"table {_spelt(table)}")
+        findings[f"{what} {on}"] = Finding(
+            path=on if need == "usage" else table.name,
+            message=f"user {server.user} lacks the privilege {what} on {on}",
+            sql=f"grant {what} on {on} to {quoted(server.user)};",
         )
-        for table, need in await cursor.fetchall()
-    ]
+    return list(findings.values())
+
+
+def _spelt(table: Table) -> str:
+    return quoted_table(table.schema, table.table)
 
 
 async def _free_places(connection: Connection) -> tuple[int, int]:
@@ -290,6 +290,15 @@ async def _free_places(connection: Connection) -> tuple[int, int]:
     assert row is not None, "a select without from gives one row"
     return row[0], row[1]
 
+
+_LACKING: Final = """
+select c.oid::bigint, p.need, n.nspname from unnest(%s::bigint[]::oid[]) as w (id)
+join pg_catalog.pg_class c on c.oid = w.id join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+cross join lateral (select unnest(%s::text[] || '{usage}'::text[]) as need) p
+where case p.need when 'usage' then not pg_catalog.has_schema_privilege(n.oid, 'usage')
+      else not pg_catalog.has_table_privilege(c.oid, p.need) end
+order by p.need, c.oid
+"""
 
 _FREE: Final = """
 select current_setting('max_replication_slots')::int - (select count(*) from pg_catalog.pg_replication_slots)::int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,13 @@ def make_world(dsn: str, directory: Path, *, name: str = "crm", **options: Any) 
     config = PostgresConfig(dsn=dsn, **options)
     users = psycopg.connect(dsn, autocommit=True)
     return World(dsn, site, config, PostgresSystem(site, config), PostgresSource(site, config), users)
+
+
+async def poll(is_done: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    with anyio.fail_after(SECONDS_MAX):
+        while not is_done():  # noqa: ASYNC110 - a server sends no event for this
+            await anyio.sleep(0.02)
 
 
 async def drain(feed: Feed, end: int, rows_max: int = 1000) -> list[Batch]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -16,7 +15,7 @@ from engine.model.position import WHOLE, Position
 from engine.ports import Feed, Role
 from engine.testing.postgres import start_postgres
 from plugins.postgres.capture import PostgresFeed
-from tests.postgres_source.support import SECONDS_MAX, World, drain, flat, make_world
+from tests.postgres_source.support import World, drain, flat, make_world, poll
 
 pytestmark = pytest.mark.anyio
 
@@ -30,12 +29,6 @@ async def ready(world: World) -> World:
 async def until(world: World, query: str) -> None:
     """Wait until the query's one value is true."""
     await poll(lambda: world.rows(query) == [(True,)])
-
-
-async def poll(is_done: Callable[[], bool]) -> None:
-    with anyio.fail_after(SECONDS_MAX):
-        while not is_done():  # noqa: ASYNC110 - a server sends no event for this
-            await anyio.sleep(0.02)
 
 
 async def test_a_missing_slot_is_unready_at_first_and_lost_later(world: World) -> None:
