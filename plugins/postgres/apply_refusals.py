@@ -25,7 +25,7 @@ STAGE: Final = "concord_stage"
 """The names of our temporary tables begin so; their columns are c0, c1, ... in the order of the write's."""
 
 # The words are translated by the server's lc_messages, which only a superuser may change; name and number are not.
-_IN_STAGE: Final = re.compile(rf"{STAGE}_\d+\D*?(\d+)(?:[^\d\":«»„]*?\bc(\d+)\b)?")
+_IN_STAGE: Final = re.compile(rf"{STAGE}_\d+\D*?(\d+)(?:[^\d\":«»„]*?(?<![a-z0-9_])c(\d+))?")
 _KEY: Final = re.compile(r"\(([^()]+)\)=\((.*)\)", re.DOTALL)
 
 

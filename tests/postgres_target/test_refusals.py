@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import asyncpg
 import pytest
 
 from engine.errors import RowRefused, TargetBusy
 from engine.ports import TableWrite
 from plugins.postgres.apply_delivery import STAGED_ROWS_MIN
+from plugins.postgres.apply_refusals import refusal
 from tests.postgres_target.support import World, delete, insert, update
 
 pytestmark = pytest.mark.anyio
@@ -341,3 +343,33 @@ def _is_telling(error: RowRefused, reason: str, column: str) -> None:
     assert column in told
     for value in ("SECRET", "98765", "2024-02-30", "10101", "501.25", "10.0.0.1"):
         assert value not in told
+
+
+@pytest.mark.parametrize(
+    ("relation", "context", "row_index", "column"),
+    [
+        ("t", 'COPY t, line 2, column name: "SECRET, line 1"', 1, "name"),
+        ("t", "COPY t, Zeile 2, Spalte name: »SECRET«", 1, "name"),
+        ("t", 'PL/pgSQL function f() line 9 at RAISE\nCOPY t, line 2: "SECRET, column id: 1"', 1, None),
+        ("t", 'COPY t, line 99: "SECRET"', None, None),
+        ("t", 'COPY other, line 2: "SECRET"', None, None),
+        ("t", "", None, None),
+        ("concord_stage_12", 'COPY concord_stage_12, line 2, column c1: "c0"', 1, "name"),
+        ("concord_stage_12", "COPY concord_stage_12, ligne 2, colonne c1 : « SECRET »", 1, "name"),
+        ("concord_stage_12", 'concord_stage_12のCOPY、行2、列c1: "SECRET"', 1, "name"),
+        ("concord_stage_12", 'COPY concord_stage_12, line 2: "c1\tc0"', 1, None),
+    ],
+)
+def test_row_and_column_are_found_in_any_language(
+    relation: str, context: str, row_index: int | None, column: str | None
+) -> None:
+    error = asyncpg.InvalidTextRepresentationError("SECRET")
+    vars(error)["context"] = context
+    write = insert("public.t", ("id", "name"), [("1", "a"), ("2", "SECRET"), ("3", "c")])
+
+    found = refusal(error, "crm", write, relation=relation)
+
+    assert isinstance(found, RowRefused)
+    _is_telling(found, "value", column or "")
+    assert found.row_index == row_index
+    assert found.context.get("column") == column
