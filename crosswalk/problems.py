@@ -98,7 +98,14 @@ def convert_form(
         if field.required and key not in given:
             problems.add(path, f"{key!r} is missing")
             is_usable = False
-    return form(**values) if is_usable else None
+    if not is_usable:
+        return None
+    try:
+        return form(**values)
+    except (ValueError, TypeError) as error:
+        # A form's own __post_init__.
+        problems.add(path, _plain(str(error)))
+        return None
 
 
 def describe(value: object) -> str:

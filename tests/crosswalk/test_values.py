@@ -357,3 +357,12 @@ def test_zero_point_one_in_a_float_column_is_one_tenth() -> None:
     read, _ = both_ways("decimal", Form.NATIVE, "real", {})
     assert read(0.1) == "0.1"
     assert read(0.1 + 0.2) == "0.30000000000000004"
+
+
+def test_a_zoned_timestamp_is_let_through_only_when_it_is_spelt_canonically() -> None:
+    read, _ = both_ways("timestamp", Form.TEXT, "timestamptz", {})
+    assert read("2024-02-29 13:05:00.25+00") == "2024-02-29 13:05:00.25+00"
+    assert read("2024-02-29 13:05:00+01") == "2024-02-29 12:05:00+00"
+    assert read("infinity") == "infinity"
+    with pytest.raises(Loss):
+        read("2024-02-29 13:05:00")
