@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlglot.expressions import Expr
 
+from crosswalk.dictionary import Dictionary
 from engine.errors import ValueRefused
 from engine.model.entity import Entity
 from engine.model.entity import Field as EntityField
@@ -104,3 +105,20 @@ class Block:
             entity=self.entity,
             field=field_name,
         )
+
+
+def parents_first(blocks: list[Block], dictionary: Dictionary) -> list[Block]:
+    """Blocks in the order of their entities' references; among equals the file's order. Circles are cut anywhere."""
+    order: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        entity = dictionary.entity(name)
+        if entity is None or name in order or name in path:
+            return
+        for _, parent in entity.references:
+            visit(parent, (*path, name))
+        order.append(name)
+
+    for block in blocks:
+        visit(block.entity, ())
+    return sorted(blocks, key=lambda block: order.index(block.entity))

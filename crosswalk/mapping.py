@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sqlglot import exp
 from sqlglot.expressions import Expr
 
-from crosswalk.block import Block, Constant, Example, MappedField, Template
+from crosswalk.block import Block, Constant, Example, MappedField, Template, parents_first
 from crosswalk.dictionary import Dictionary
 from crosswalk.expression import SqlProblem, parse_sql
 from crosswalk.invert import constants_of
@@ -64,7 +64,7 @@ def load_mapping(path: str | FilePath, dictionary: Dictionary, *, system: str, d
     loader = _Loader(dictionary, problems, system, dialect, form)
     blocks = loader.blocks()
     problems.raise_if_any("mapping")
-    places = tuple(MappedPlace(block) for block in _parents_first(blocks, dictionary))
+    places = tuple(MappedPlace(block) for block in parents_first(blocks, dictionary))
     return SystemMapping(system=system, places=places, region=form.region or "")
 
 
@@ -484,20 +484,3 @@ def columns_in(expression: Expr) -> set[str]:
 
 def is_soft_delete(raw: object) -> bool:
     return isinstance(raw, Mapping) and cast(Mapping[str, object], raw).get("soft_delete") is True
-
-
-def _parents_first(blocks: list[Block], dictionary: Dictionary) -> list[Block]:
-    """Blocks in the order of their entities' references; among equals the file's order. Circles are cut anywhere."""
-    order: list[str] = []
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        entity = dictionary.entity(name)
-        if entity is None or name in order or name in path:
-            return
-        for _, parent in entity.references:
-            visit(parent, (*path, name))
-        order.append(name)
-
-    for block in blocks:
-        visit(block.entity, ())
-    return sorted(blocks, key=lambda block: order.index(block.entity))
