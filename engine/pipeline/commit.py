@@ -109,7 +109,8 @@ class Committer:
         contested = entity.contested(system) | 1
         slow = Slow(self.topology, self.system, tx)
         known = tx.load_keys(place, rows.keys)
-        records = resolve_references(tx, self.topology, rows) if rows.references else rows.records
+        stale: dict[int, int] = {}
+        records = resolve_references(tx, self.topology, rows, stale) if rows.references else rows.records
         entries = tx.entries
         overlaid, stretched, undecided = tx.overlaid(system), tx.stretched(system), tx.undecided
         left, parked = tx.left_of(place), tx.parked_keys(place)
@@ -154,6 +155,8 @@ class Committer:
             append(Entry(seq, rid, entity_id, system, time, mask, others, entry.seq, CHANGE, foreign, stored, older))
             if mask & entity.match_mask:
                 slow.remember_matches(entity, rid, stored)
+        for i, mask in stale.items():
+            slow.rewrite(part, keys[i], mask)
         counts.conflicts += slow.conflicts
         counts.reviews += slow.reviews
 

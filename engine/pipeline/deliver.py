@@ -237,7 +237,7 @@ class _Writing:
                 self._refuse(item, _key_taken(self.lane.system, part))
             elif item.key is None:
                 assigned.append(pair)
-            elif item.is_new or item.mask & 1 << ALIVE:
+            elif item.is_new or (item.mask & 1 << ALIVE and item.entry.value(ALIVE)):
                 inserts.append(pair)
             elif item.mask & writer.mask:
                 updates.setdefault(item.mask & writer.mask, []).append(pair)

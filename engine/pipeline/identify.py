@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from engine.pipeline.canonicalize import PlaceRows
 
 
-def resolve_references(tx: HubTransaction, topology: Topology, rows: PlaceRows) -> list[CanonicalRow | None]:
-    """The records with keys in reference fields replaced by rids; a placeholder is made for a key never seen."""
+def resolve_references(
+    tx: HubTransaction, topology: Topology, rows: PlaceRows, stale: dict[int, int] | None = None
+) -> list[CanonicalRow | None]:
+    """The records with keys in reference fields replaced by rids; a placeholder is made for a key never seen.
+
+    `stale` collects, by index of the row, the mask of fields that refer to a row which is about to be deleted as one
+    too many: they mean its record, and are to be written with its other key.
+    """
     records = list(rows.records)
     for index, place in rows.references:
         texts = {str(r[index]) for r in records if r is not None and r[index] is not None and r[index] is not ABSENT}
@@ -25,7 +31,11 @@ def resolve_references(tx: HubTransaction, topology: Topology, rows: PlaceRows) 
         known = tx.load_rids(place, texts)
         for i, record in enumerate(records):
             if record is not None and record[index] is not None and record[index] is not ABSENT:
-                records[i] = (*record[:index], known[str(record[index])], *record[index + 1 :])
+                rid = known[str(record[index])]
+                means = tx.alias(rid)
+                if means != rid and stale is not None:
+                    stale[i] = stale.get(i, 0) | 1 << index
+                records[i] = (*record[:index], means, *record[index + 1 :])
     return records
 
 

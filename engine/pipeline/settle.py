@@ -125,7 +125,7 @@ def add_links(
             elif owner is not None:
                 _give_back(tx, topology, system, owner)
             elif rid in keys:
-                remove_double(tx, topology.places[place], system.bit, key)
+                remove_double(tx, topology, topology.places[place], key, rid)
             else:
                 tx.link(place, key, rid, seq)
                 linked.add(rid)

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 
 import msgspec
 
-from engine.hub.transaction import HubTransaction, Overlay, Stretch
+from engine.hub.transaction import Conflict, HubTransaction, Overlay, Stretch
 from engine.model.entity import ALIVE
-from engine.model.record import AGAIN, CHANGE, PLACEHOLDER, Entry, Value, bits
+from engine.model.record import AGAIN, CHANGE, PLACEHOLDER, Entry, Stamp, Value, bits
 from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.identify import candidates
 from engine.pipeline.resolve import NEVER, Decisions, History, Rules, resolve, seen_of
 from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology
 from engine.ports import Deletes
+
+SCAN_RECORDS = 5_000
 
 
 class Slow:
@@ -42,6 +44,9 @@ class Slow:
         if rid in tx.left_of(part.id):
             tx.set_left(part.id, key, rid, is_left=False)
             self.join(entity, rid, record, time)
+            return
+        if tx.alias(rid) != rid:
+            self._note_doomed(rid, tx.alias(rid), record, time, seen)
             return
         entry = self.current(rid)
         if entry.kind == PLACEHOLDER and entity.match_keys is not None:
@@ -78,12 +83,28 @@ class Slow:
             tx.undecided.add(seq)
             self.reviews += 1
 
+    def _note_doomed(self, rid: int, means: int, record: CanonicalRow, time: int, seen: int) -> None:
+        """Somebody wrote to a row that is one too many and about to be deleted: what it said is kept on record."""
+        entry, doomed = self.current(means), self.current(rid)
+        fields = [n for n, v in enumerate(record) if v is not ABSENT and n != ALIVE and v != entry.value(n)]
+        winner = doomed.stamp(ALIVE)
+        if not fields or winner is None:
+            return
+        values: list[Value] = [v for n, v in enumerate(record) if n in fields and v is not ABSENT]
+        mine = Stamp(self.system.id, 0, time)
+        mask = sum(1 << n for n in fields)
+        held = [entry.value(n) for n in fields]
+        self.tx.add_conflict(
+            Conflict(doomed.seq, means, entry.entity, mask, "double", winner, mine, seen, held, values, False)
+        )
+        self.conflicts += 1
+
     def _move_row(self, part: PlacePart, key: str, rid: int) -> None:
         """The row is this record's. A row that our delivery made for it meanwhile is one too many, and goes."""
         linked = self.tx.linked_by(part.id, rid)
         self.tx.relink(part.id, key, rid)
         if linked is not None and linked[0] != key:
-            remove_double(self.tx, part, self.system.bit, linked[0])
+            remove_double(self.tx, self.topology, part, linked[0], rid)
 
     def join(self, entity: EntityPart, rid: int, record: CanonicalRow, time: int) -> None:
         """The first look at a row of a record that others know: nothing of theirs had reached this row.
@@ -152,6 +173,12 @@ class Slow:
         rules = Rules(entity=entity.entity, owners=entity.owners, rank=self.topology.rank)
         decisions = resolve(rules, history, change, time)
         self._write(entity, rid, chain[0], decisions, time)
+
+    def rewrite(self, part: PlacePart, key: str, mask: int) -> None:
+        """Write these fields of a row again: it spells them in a way that is about to mean nothing."""
+        rid = self.tx.load_keys(part.id, [key]).get(key)
+        if rid is not None:
+            self.again(self.current(rid), mask, self.system.bit)
 
     def override(self, entity: EntityPart, rid: int, values: Mapping[int, Value], time: int) -> None:
         """A person's decision: these values, for every system, the one they came from too."""
@@ -226,12 +253,49 @@ def append_again(tx: HubTransaction, entry: Entry, mask: int, concerned: int) ->
     return again
 
 
-def remove_double(tx: HubTransaction, part: PlacePart, concerned: int, key: str) -> None:
-    """Have a row deleted that nobody meant to be there: a record born dead, which concerns that system alone."""
+def remove_double(tx: HubTransaction, topology: Topology, part: PlacePart, key: str, rid: int) -> None:
+    """Have a row deleted that nobody meant to be there beside the one that record `rid` has in this place.
+
+    First whatever refers to it at that system is made to refer to the other; then the row is a record of its own, born
+    dead, which means `rid` wherever its key still turns up.
+    """
+    bit = topology.systems[part.system].bit
+    repoint(tx, topology, part, rid)
     seq = tx.last_seq + 1
     values = (False, *(None for _ in part.entity.fields[1:]))
-    tx.append(Entry(seq, seq, part.entity.id, 0, tx.clock.now(), 1 << ALIVE, concerned, 0, CHANGE, 0, values))
+    tx.append(Entry(seq, seq, part.entity.id, 0, tx.clock.now(), 1 << ALIVE, bit, 0, CHANGE, 0, values))
     tx.link(part.id, key, seq)
+    tx.set_alias(seq, rid)
+
+
+def repoint(tx: HubTransaction, topology: Topology, part: PlacePart, rid: int) -> None:
+    """Journal again, for one system, the references to a record whose key there is another now.
+
+    Looks through all records: nothing says who refers to whom, and this is rare enough.
+    """
+    system = topology.systems[part.system]
+    fields = {
+        place.entity.id: [n for n, name in place.entity.references if name == part.entity.name]
+        for place in system.places
+    }
+    for after in range(0, tx.last_seq, SCAN_RECORDS):
+        found = tx.rows(
+            "select rid from record where rid > ?1 and rid <= ?2"
+            " union select seq from journal where seq > ?1 and seq <= ?2",
+            (after, after + SCAN_RECORDS),
+        )
+        entries = tx.load_records([number for (number,) in found])
+        for (number,) in found:
+            entry = entries.get(number)
+            if entry is None or entry.rid != number:
+                continue
+            mask = sum(1 << n for n in fields.get(entry.entity, ()) if _means(tx, entry.value(n), rid))
+            if mask:
+                append_again(tx, entry, mask, system.bit)
+
+
+def _means(tx: HubTransaction, value: Value, rid: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and tx.alias(value) == rid
 
 
 def _sent(record: CanonicalRow) -> dict[int, Value]:

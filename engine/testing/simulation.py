@@ -1,0 +1,477 @@
+"""A whole world in one process: three systems with users, the real daemon over the real hub, and everything that goes
+wrong.
+
+A world is a seed. It lives through some lives of the daemon, each with users writing meanwhile, faults striking at port
+calls, and a death at a crash point or at a moment; then it grows quiet, runs one last life until settled, and is
+checked. The same seed is the same world, so a failure can be looked at as often as it takes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeVar
+
+import anyio
+import msgspec
+
+from engine.daemon import Daemon, Ending, Member
+from engine.errors import RowRefused
+from engine.hub.database import Database
+from engine.hub.sqlite import SqliteHub, connect, migrate
+from engine.hub.transaction import HubTransaction
+from engine.model.entity import ALIVE, Entity, Field, Match, Policy, Type
+from engine.model.record import Entry, Value
+from engine.model.table import Column, Form, Kind, Shape
+from engine.model.value import Wire
+from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
+from engine.pipeline.topology import Topology
+from engine.ports import Clock, Deletes, KeyRule, Role
+from engine.telemetry.log import Log
+from engine.testing.faults import Faults
+from engine.testing.mapping import PlainMapping, PlainPlace
+from engine.testing.memory import MemoryDatabase
+from engine.testing.memory_source import MemorySource
+from engine.testing.memory_system import MemorySystem
+from engine.testing.memory_target import MemoryTarget
+from engine.testing.memory_transaction import ForeignKey, MemoryTransaction
+from engine.testing.scheduler import WorldClock, live
+
+T = TypeVar("T")
+SETTLE_SECONDS_MAX = 20_000.0
+
+ACCOUNT = Entity(
+    name="account",
+    fields=(
+        Field(name="alive", type=Type.BOOLEAN),
+        Field(name="email", type=Type.TEXT),
+        Field(name="name", type=Type.TEXT, owner="crm"),
+        Field(name="phone", type=Type.TEXT),
+        Field(name="credit", type=Type.TEXT, owner="erp"),
+        Field(name="street", type=Type.TEXT, group="address"),
+        Field(name="city", type=Type.TEXT, group="address"),
+        Field(name="stock", type=Type.INTEGER, policy=Policy.SUM),
+    ),
+    matches=(Match(fields=("email",), normalise=("email",)),),
+)
+SITE = Entity(
+    name="site",
+    fields=(
+        Field(name="alive", type=Type.BOOLEAN),
+        Field(name="account", type=Type.REFERENCE, reference="account"),
+        Field(name="label", type=Type.TEXT),
+    ),
+)
+TEXTS = ("name", "phone", "credit", "street", "city")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kit:
+    """One system's schema and mapping. `columns`: field → column of the accounts' table."""
+
+    name: str
+    form: Form
+    accounts: str
+    sites: str
+    columns: dict[str, str]
+    is_assigned: bool
+    soft_delete: str | None = None
+
+    def create(self, clock: Clock) -> MemoryDatabase:
+        database = MemoryDatabase(self.name, self.form, now=clock.now)
+        key = Column(
+            name="id",
+            kind=Kind.INTEGER if self.is_assigned else Kind.TEXT,
+            type="integer" if self.is_assigned else "text",
+            is_nullable=False,
+            is_assigned=self.is_assigned,
+            has_default=self.is_assigned,
+        )
+        columns = [
+            Column(name=c, kind=Kind.INTEGER if n == "stock" else Kind.TEXT, type="integer" if n == "stock" else "text")
+            for n, c in self.columns.items()
+        ]
+        if self.soft_delete is not None:
+            columns.append(Column(name=self.soft_delete, kind=Kind.BOOLEAN, type="boolean"))
+        database.create_table(Shape(name=self.accounts, form=self.form, key=("id",), columns=(key, *columns)))
+        owner = Column(name="account", kind=key.kind, type=key.type, is_nullable=False)
+        label = Column(name="label", kind=Kind.TEXT, type="text")
+        database.create_table(
+            Shape(name=self.sites, form=self.form, key=("id",), columns=(key, owner, label)),
+            foreign_keys=[ForeignKey(columns=("account",), table=self.accounts)],
+        )
+        return database
+
+    def mapping(self) -> PlainMapping:
+        rule = KeyRule.ASSIGNED if self.is_assigned else KeyRule.UUID
+        accounts = PlainPlace(
+            table=self.accounts,
+            entity="account",
+            fields=self.columns,
+            key_rule=rule,
+            deletes=Deletes.ROW if self.soft_delete is None else Deletes.FIELD,
+            soft_delete=self.soft_delete,
+        )
+        fields = {"account": "account", "label": "label"}
+        references = {"account": self.accounts}
+        sites = PlainPlace(table=self.sites, entity="site", fields=fields, key_rule=rule, references=references)
+        return PlainMapping(places=(accounts, sites))
+
+
+def _columns(prefix: str) -> dict[str, str]:
+    return {name: prefix + name for name in ("email", *TEXTS, "stock")}
+
+
+KITS = (
+    Kit(name="crm", form=Form.TEXT, accounts="customers", sites="locations", columns=_columns(""), is_assigned=False),
+    Kit(name="fsm", form=Form.NATIVE, accounts="clients", sites="places", columns=_columns("c_"), is_assigned=True),
+    Kit(
+        name="erp", form=Form.TEXT, accounts="parties", sites="sites", columns=_columns("x"), is_assigned=True,
+        soft_delete="gone",
+    ),
+)  # fmt: skip
+
+
+class SimulatedHub(SqliteHub):
+    """The hub with a place to die on both sides of every transaction. A dead process writes nothing more."""
+
+    def __init__(self, connection: Database, clock: Clock, faults: Faults) -> None:
+        super().__init__(connection, None, clock, inline=True, path=None)
+        self._faults = faults
+
+    async def transact(self, work: Callable[[HubTransaction], T]) -> T:
+        await self._faults.point("hub before")
+        result = self.transact_now(work)
+        await self._faults.point("hub after")
+        return result
+
+    async def read(self, work: Callable[[HubTransaction], T]) -> T:
+        await self._faults.point("hub read")
+        return self.transact_now(work)
+
+
+@dataclass
+class Simulation:
+    """One world. `make_daemon` lets a test of the tests put a broken engine in."""
+
+    seed: int
+    make_daemon: Callable[[SqliteHub, Topology, list[Member], Log, Random], Daemon] | None = None
+    has_deletes: bool = True
+    has_twins: bool = True
+    crashes: int = 0
+    log: io.StringIO = field(default_factory=io.StringIO)
+
+    def __post_init__(self) -> None:
+        self.rng = Random(self.seed)
+        self.clock = WorldClock()
+        self.faults = Faults.swarm(self.seed, now=self.clock.monotonic)
+        self.faults.rng = Random(self.seed + 1)
+        self.databases = {kit.name: kit.create(self.clock) for kit in KITS}
+        self.kits = {kit.name: kit for kit in KITS}
+        self.connection = connect(None)
+        migrate(self.connection, self.clock)
+        self.serial = 0
+        self.parent: dict[str, str | None] = {}
+        self.written_by: dict[str, str] = {}
+        self.stock_sum: dict[str, int] = {}
+        self.with_sites: set[str] = set()
+        self.deleted: set[str] = set()
+        self._is_ready = False
+
+    # ---------------------------------------------------------------------------------------------- lives
+
+    def run(self, lives: int) -> None:
+        """All of the world's history, and its end."""
+        for _ in range(lives):
+            for _ in range(self.rng.randrange(4)):
+                self.edit()
+            self._life(self.rng.uniform(0.5, 90.0))
+            self.clock.pass_time(self.rng.uniform(0, 100))
+        self.settle()
+        self.check()
+        self._check_silence()
+
+    def settle(self) -> None:
+        """Quiet: no more faults and users. Runs until nothing is left to do, parked records included."""
+        self.faults.quiet()
+        for _ in range(20):
+            # Parked records wait longer and longer; here somebody asks for them at once, as `concord parked retry`
+            # does.
+            self.connection.execute("update parked set try_after = 0")
+            ending = self._life(SETTLE_SECONDS_MAX, until_settled=True, seconds_min=30.0)
+            assert ending is not None, f"does not settle:\n{self.log.getvalue()[-3000:]}"
+            assert not ending.halted, [str(lane.error) for lane in ending.halted]
+            if self._hub_rows("select count(*) from parked") == [(0,)]:
+                return
+        raise AssertionError(f"still parked: {self._hub_rows('select system, rid, reason, message from parked')}")
+
+    def _life(self, seconds: float, *, until_settled: bool = False, seconds_min: float = 0.0) -> Ending | None:
+        found: list[Ending] = []
+
+        async def main() -> None:
+            daemon = await self._start()
+            async with anyio.create_task_group() as tasks:
+                if not until_settled:
+                    tasks.start_soon(self._users)
+                if until_settled:
+                    tasks.start_soon(self._stop_later, daemon, seconds_min)
+                found.append(await daemon.run(with_signals=False))
+                tasks.cancel_scope.cancel()
+
+        if not until_settled and self.rng.random() < 0.7:
+            self.faults.crash_in = self.rng.randrange(1, 400)
+        live(main, seed=self.rng.randrange(1 << 30), seconds=seconds, faults=self.faults, clock=self.clock)
+        self.crashes += not found
+        return found[0] if found else None
+
+    async def _stop_later(self, daemon: Daemon, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        await daemon.wait_settled()
+        daemon.stop()
+
+    async def _start(self) -> Daemon:
+        hub = SimulatedHub(self.connection, self.clock, self.faults)
+
+        def enrol(tx: HubTransaction) -> Topology:
+            systems = [Enrolment(name=kit.name, mapping=kit.mapping(), is_source=True, is_target=True) for kit in KITS]
+            topology = enroll(tx, hub.hub_id, (ACCOUNT, SITE), systems)
+            forget_absent_sources(tx, topology)
+            return topology
+
+        topology = hub.transact_now(enrol)
+        hub.take_over()
+        if not self._is_ready:
+            for database in self.databases.values():
+                tables = tuple(database.tables)
+                await MemorySystem(database).setup(tables, Role.SOURCE | Role.TARGET)
+            self._is_ready = True
+        members = [
+            Member(
+                part=topology.named(name),
+                system=MemorySystem(database, self.faults),
+                source=MemorySource(database, self.faults),
+                target=MemoryTarget(database, self.faults),
+            )
+            for name, database in self.databases.items()
+        ]
+        log = Log(stream=self.log, level=10)
+        make = self.make_daemon or (
+            lambda hub, topology, members, log, rng: Daemon(hub, topology, members, log, rng=rng)
+        )
+        return make(hub, topology, members, log, self.rng)
+
+    async def _users(self) -> None:
+        """Users at work beside the daemon, and the world's weather."""
+        while True:
+            await anyio.sleep(self.rng.expovariate(1.0))
+            for _ in range(self.rng.choice((1, 1, 2, 5))):
+                self.edit()
+            if self.rng.random() < 0.1:
+                self._weather()
+
+    def _weather(self) -> None:
+        name = self.rng.choice(list(self.databases))
+        kind = self.rng.randrange(4)
+        if kind == 0:
+            self.faults.take_down(name, self.rng.uniform(1, 50))
+        elif kind == 1:
+            self.faults.make_read_only(name, self.rng.uniform(1, 50))
+        elif kind == 2:
+            last = self._hub_rows("select coalesce(max(seq), 1) from journal")[0][0]
+            self.faults.refuse(name, [self.rng.randrange(1, last + 2) for _ in range(3)], self.rng.uniform(5, 200))
+        else:
+            self.faults.make_slow(name, self.rng.choice((0.0, 0.5, 3.0)))
+
+    # ---------------------------------------------------------------------------------------------- users
+
+    def edit(self) -> None:
+        """One transaction of one system's users."""
+        kit = self.rng.choice(KITS)
+        try:
+            with self.databases[kit.name].transaction() as transaction:
+                for _ in range(self.rng.choice((1, 1, 1, 2, 4))):
+                    self._step(kit, transaction)
+        except RowRefused:
+            # A constraint of the user's own database; the application shows a message, nothing is written.
+            self._forget()
+        else:
+            self._keep()
+
+    def _step(self, kit: Kit, transaction: MemoryTransaction) -> None:
+        kind = self.rng.choices(("insert", "update", "site", "label", "stock", "delete"), (3, 8, 2, 2, 2, 1))[0]
+        accounts = self._living(kit)
+        if kind == "insert" or not accounts:
+            self._insert(kit, transaction)
+        elif kind == "update":
+            self._update(kit, transaction, self.rng.choice(accounts))
+        elif kind == "stock":
+            self._count(kit, transaction, self.rng.choice(accounts))
+        elif kind == "site":
+            # Nobody sends work to a customer whom somebody is deleting: that a site then stays without a customer is
+            # for people to sort out (it parks), and no question of this world.
+            accounts = [row for row in accounts if str(row[kit.columns["email"]]) not in self.deleted]
+            if not accounts:
+                return
+            row = self.rng.choice(accounts)
+            self.with_sites.add(str(row[kit.columns["email"]]))
+            values: dict[str, Wire] = {"account": row["id"], "label": self._value(kit, None)}
+            if not kit.is_assigned:
+                values["id"] = f"s{self.serial}"
+            transaction.insert(kit.sites, values)
+        elif kind == "label":
+            sites = self.databases[kit.name].rows(kit.sites)
+            if sites:
+                site = self.rng.choice(sites)
+                transaction.update(kit.sites, (site["id"],), {"label": self._value(kit, site["label"])})
+        elif self.has_deletes and self._is_copied():
+            row = self.rng.choice(accounts)
+            if str(row[kit.columns["email"]]) not in self.with_sites:
+                self._delete(kit, transaction, row)
+
+    def _is_copied(self) -> bool:
+        """Before the first copy is complete, a row that comes and goes was never there for the engine."""
+        return self._hub_rows("select count(*) from snapshot where is_done") == [(2 * len(KITS),)]
+
+    def _living(self, kit: Kit) -> list[dict[str, Wire]]:
+        rows = self.databases[kit.name].rows(kit.accounts)
+        return [row for row in rows if kit.soft_delete is None or row[kit.soft_delete] not in ("t", 1)]
+
+    def _insert(self, kit: Kit, transaction: MemoryTransaction) -> None:
+        values: dict[str, Wire] = {kit.columns[name]: self._value(kit, None) for name in TEXTS}
+        values[kit.columns["email"]] = self._email(kit)
+        values[kit.columns["stock"]] = "0" if kit.form is Form.TEXT else 0
+        if kit.soft_delete is not None:
+            values[kit.soft_delete] = "f"
+        if not kit.is_assigned:
+            values["id"] = f"k{self.serial}"
+        transaction.insert(kit.accounts, values)
+
+    def _email(self, kit: Kit) -> str:
+        """Mostly a new one; sometimes that of a customer whom another system knows and this one does not yet."""
+        others = {str(row[other.columns["email"]]) for other in KITS if other is not kit for row in self._living(other)}
+        own = {str(row[kit.columns["email"]]) for row in self.databases[kit.name].rows(kit.accounts)}
+        twins = sorted(others - own)
+        if self.has_twins and twins and self.rng.random() < 0.3:
+            return self.rng.choice(twins)
+        self.serial += 1
+        return f"e{self.serial}@example.org"
+
+    def _update(self, kit: Kit, transaction: MemoryTransaction, row: dict[str, Wire]) -> None:
+        column = kit.columns[self.rng.choice(TEXTS)]
+        transaction.update(kit.accounts, (row["id"],), {column: self._value(kit, row[column])})
+
+    def _count(self, kit: Kit, transaction: MemoryTransaction, row: dict[str, Wire]) -> None:
+        column = kit.columns["stock"]
+        change = self.rng.randrange(-3, 4)
+        count = int(str(row[column] or 0)) + change
+        email = str(row[kit.columns["email"]])
+        self._sums.append((email, change))
+        transaction.update(kit.accounts, (row["id"],), {column: str(count) if kit.form is Form.TEXT else count})
+
+    def _delete(self, kit: Kit, transaction: MemoryTransaction, row: dict[str, Wire]) -> None:
+        self.deleted.add(str(row[kit.columns["email"]]))
+        if kit.soft_delete is not None:
+            transaction.update(kit.accounts, (row["id"],), {kit.soft_delete: "t"})
+        else:
+            transaction.delete(kit.accounts, (row["id"],))
+
+    def _value(self, kit: Kit, replaced: Wire) -> str:
+        self.serial += 1
+        value = f"{kit.name}{self.serial}"
+        self._pending[value] = replaced if isinstance(replaced, str) else None
+        return value
+
+    _pending: dict[str, str | None] = field(default_factory=lambda: {})
+    _sums: list[tuple[str, int]] = field(default_factory=lambda: [])
+
+    def _keep(self) -> None:
+        self.parent.update(self._pending)
+        for email, change in self._sums:
+            self.stock_sum[email] = self.stock_sum.get(email, 0) + change
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pending.clear()
+        self._sums.clear()
+
+    # --------------------------------------------------------------------------------------------- checks
+
+    def _hub_rows(self, sql: str) -> list[tuple[int, ...]]:
+        return list(self.connection.execute(sql))
+
+    def records(self) -> Iterator[Entry]:
+        """Every record as it is now."""
+        hub = SqliteHub(self.connection, None, self.clock, inline=True, path=None)
+
+        def read(tx: HubTransaction) -> list[Entry]:
+            rids = [rid for (rid,) in tx.rows("select rid from record union select seq from journal")]
+            entries = tx.load_records(rids)
+            return [entries[rid] for rid in rids if rid in entries]
+
+        yield from hub.transact_now(read)
+
+    def check(self) -> None:
+        """Agreement, no duplicates, no silent loss."""
+        self._check_agreement()
+        self._check_no_silent_loss()
+
+    def _check_agreement(self) -> None:
+        tables: dict[str, list[tuple[Value, ...]]] = {}
+        sites: dict[str, list[tuple[str, str]]] = {}
+        for name, kit in self.kits.items():
+            rows = self._living(kit)
+            order = ("email", *TEXTS, "stock")
+            tables[name] = sorted(
+                tuple(None if row[kit.columns[n]] is None else str(row[kit.columns[n]]) for n in order) for row in rows
+            )  # pyright: ignore[reportArgumentType]
+            emails = [row[0] for row in tables[name]]
+            doubled = sorted({str(e) for e in emails if emails.count(e) > 1})
+            assert not doubled, f"{name} has {doubled} twice"
+            by_key = {row["id"]: str(row[kit.columns["email"]]) for row in self.databases[name].rows(kit.accounts)}
+            sites[name] = sorted(
+                (by_key[row["account"]], str(row["label"])) for row in self.databases[name].rows(kit.sites)
+            )
+        for name in self.kits:
+            assert tables[name] == tables["crm"], (
+                f"accounts of crm and {name} differ:{_differ(tables['crm'], tables[name])}"
+            )
+            assert sites[name] == sites["crm"], f"sites of crm and {name} differ:{_differ(sites['crm'], sites[name])}"
+        canonical = sorted(
+            tuple(None if v is None else str(v) for v in entry.values[1:])
+            for entry in self.records()
+            if len(entry.values) == len(ACCOUNT.fields) and entry.values[ALIVE]
+        )  # pyright: ignore[reportArgumentType]
+        assert canonical == tables["crm"], f"records and crm differ:{_differ(canonical, tables['crm'])}"
+
+    def _check_no_silent_loss(self) -> None:
+        roots: list[object] = [value for entry in self.records() for value in entry.values]
+        for winner, loser in self.connection.execute("select winner_values, loser_values from conflict"):
+            roots.extend((*msgspec.msgpack.decode(winner), *msgspec.msgpack.decode(loser)))
+        accounted: set[str] = set()
+        for root in roots:
+            value = root if isinstance(root, str) else None
+            while value is not None and value not in accounted:
+                accounted.add(value)
+                value = self.parent.get(value)
+        lost = sorted(set(self.parent) - accounted)
+        assert not lost, f"lost in silence: {lost}"
+
+    def _check_silence(self) -> None:
+        """Nothing comes of nothing: another life writes no row anywhere and journals nothing."""
+        before = self._hub_rows("select max(seq) from journal")
+        rows = {name: {t: database.rows(t) for t in database.tables} for name, database in self.databases.items()}
+        self.settle()
+        assert self._hub_rows("select max(seq) from journal") == before, "echo: the journal grew in a settled world"
+        for name, database in self.databases.items():
+            for table in database.tables:
+                assert database.rows(table) == rows[name][table], f"echo: {name} was written in a settled world"
+
+
+def _differ(
+    a: list[tuple[Value, ...]] | list[tuple[str, str]], b: list[tuple[Value, ...]] | list[tuple[str, str]]
+) -> str:
+    only_a = [row for row in a if row not in b][:3]
+    only_b = [row for row in b if row not in a][:3]
+    return f"\n  first only: {only_a}\n  second only: {only_b}"
