@@ -56,9 +56,10 @@ BREATH_ROWS_MIN: Final = 100
 class PostgresSource:
     """The change log of one PostgreSQL database."""
 
-    def __init__(self, site: Site, config: PostgresConfig) -> None:
+    def __init__(self, site: Site, config: PostgresConfig, *, silent_seconds_max: float = SILENT_SECONDS_MAX) -> None:
         self._site = site
         self._config = config
+        self._silent_seconds_max = silent_seconds_max
 
     def feed(
         self, after: Position | None, tables: Sequence[str], verify: frozenset[str]
@@ -100,7 +101,7 @@ class PostgresSource:
             interval = min(STATUS_SECONDS_MAX, timeout / 3) if timeout else STATUS_SECONDS_MAX
             try:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(feed.report, interval, name=f"{site.name} status")
+                    tasks.start_soon(feed.report, interval, self._silent_seconds_max, name=f"{site.name} status")
                     try:
                         yield feed
                     finally:
@@ -190,12 +191,15 @@ class PostgresFeed:
             hint="Look at synchronous_standby_names and the standbys.",
         )
 
-    async def report(self, interval: float) -> None:
-        """Send statuses until cancelled: every `interval` seconds, and within a second of a confirmation."""
+    async def report(self, interval: float, silent_seconds_max: float) -> None:
+        """Send statuses until cancelled: every `interval` seconds, and within a second of a confirmation.
+
+        None while nobody has received for `silent_seconds_max`.
+        """
         sent_at = 0.0
         while True:
             now = monotonic()
-            is_alive = self._receives or now - self._received_at < SILENT_SECONDS_MAX
+            is_alive = self._receives or now - self._received_at < silent_seconds_max
             if is_alive and (now - sent_at >= interval or self._wire.has_unsent):
                 self._wire.send_status()
                 sent_at = now

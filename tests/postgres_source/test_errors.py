@@ -3,6 +3,8 @@ Method: both drivers meet the same failures of a real server; texts and contexts
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -221,3 +223,11 @@ def test_table_names_that_are_none_are_refused(name: str) -> None:
 def test_the_plugin_loads_by_its_entry_point() -> None:
     plugin = load_plugin("postgres")
     assert (plugin.kind, plugin.dialect, plugin.config) == ("postgres", "postgres", PostgresConfig)
+
+
+def test_loading_the_plugin_imports_no_driver() -> None:
+    program = (
+        "import sys; from engine.plugin import load_plugin; load_plugin('postgres');"
+        "sys.exit(bool({'psycopg', 'asyncpg', 'anyio'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

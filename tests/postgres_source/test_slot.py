@@ -14,7 +14,7 @@ from engine.errors import PositionLost, SourceUnready, SystemUnreachable
 from engine.model.position import WHOLE, Position
 from engine.ports import Feed, Role
 from engine.testing.postgres import start_postgres
-from plugins.postgres.capture import PostgresFeed
+from plugins.postgres.capture import PostgresFeed, PostgresSource
 from tests.postgres_source.support import World, drain, flat, make_world, poll
 
 pytestmark = pytest.mark.anyio
@@ -155,6 +155,35 @@ async def test_a_server_restored_from_an_older_copy_is_noticed(tmp_path: Path) -
         world.users.close()
 
 
+async def test_on_a_new_timeline_only_positions_from_before_its_branch_are_good(tmp_path: Path) -> None:
+    with start_postgres(tmp_path / "server") as server:
+        world = await ready(make_world(server.dsn("postgres"), tmp_path))
+        world.run("insert into t values (1)")
+        early = (await world.changes("t"))[-1].position
+        world.users.close()
+    shutil.copytree(tmp_path / "server", tmp_path / "copy", symlinks=True)
+    (tmp_path / "copy" / "data" / "standby.signal").touch()
+    _give_to_server(tmp_path / "copy")
+    with start_postgres(tmp_path / "server") as server:
+        world = make_world(server.dsn("postgres"), tmp_path)
+        world.run("insert into t values (2)")
+        late = (await world.changes("t", after=early))[-1].position
+        world.users.close()
+    with start_postgres(tmp_path / "copy") as server:
+        world = make_world(server.dsn("postgres"), tmp_path)
+        world.run("select pg_promote()")
+        await poll(lambda: world.rows("select pg_is_in_recovery()") == [(False,)])
+        # Far past the position that the copy never had, so that its number alone looks good.
+        world.run("create table filler as select n from generate_series(1, 50000) n", "insert into t values (3)")
+        changes = flat(await world.changes("t", after=early))
+        with pytest.raises(PositionLost, match="left ours, 1, before our position"):
+            async with world.feed("t", after=late):
+                pass
+        world.users.close()
+
+    assert changes == [("I", "t", ("3", None))]
+
+
 async def test_a_position_of_another_cluster_is_refused(world: World) -> None:
     await ready(world)
     world.run("insert into t values (1)")
@@ -187,6 +216,18 @@ async def test_a_busy_reader_is_not_dropped_and_confirms_meanwhile(world: World)
 
     assert confirmed == batch.position.token.split()[0]
     assert flat(rest) == [("I", "t", ("2", None))]
+
+
+async def test_a_reader_that_has_stopped_for_good_is_let_go(world: World) -> None:
+    database = world.rows("select current_database()")[0][0]
+    world.run(f"alter database {database} set wal_sender_timeout = '1s'")
+    await ready(world)
+    source = PostgresSource(world.site, world.config, silent_seconds_max=0.2)
+    async with source.feed(None, ["t"], frozenset()) as feed:
+        # Others can take the slot over, though this process still holds its end of the connection.
+        await until(world, "select not active from pg_replication_slots where slot_name = 'concord_crm'")
+        with pytest.raises(SystemUnreachable):
+            await forever(feed)
 
 
 async def test_a_lost_connection_is_reported_and_the_position_holds(world: World) -> None:
