@@ -113,7 +113,8 @@ class Page:
 class Chunk:
     """A page read beside a running feed.
 
-    Its rows show the effect of all transactions at or before `low` and possibly of later ones up to `high`. So changes
+    Its rows show the effect of all transactions at or before `low` and possibly of later ones up to `high`; `low` is
+    not before what the feed had handed out when it was asked. So changes
     that the feed reports behind `low` are newer than the rows here, or contained in them; the engine drops rows whose
     key the feed touched behind `low` and takes the others once the feed has passed `high`.
     """

@@ -32,6 +32,7 @@ class History:
     chain: Sequence[Entry]
     overlays: Mapping[int, Overlay]
     seen: int
+    stretches: Sequence[Stretch] = ()
 
     @property
     def current(self) -> Entry | None:
@@ -52,14 +53,27 @@ class History:
         return None, None
 
     def landing(self, mask: int) -> int:
-        """Seq of the first delivery of these fields that the system's log has not shown yet; 0 when there is none."""
+        """Seq of the first delivery of these fields that the system's log has not shown yet; 0 when there is none.
+
+        What an ended stretch covers was never delivered and never will be: what ended it comes instead, if anything.
+        """
         first, own = 0, 1 << self.system
         for entry in self.chain:
             if entry.seq <= self.seen:
                 break
-            if entry.mask & mask and entry.concerned & own:
+            if entry.mask & mask and entry.concerned & own and not self._is_covered(entry.seq):
                 first = entry.seq
         return first
+
+    def _is_covered(self, seq: int) -> bool:
+        return any(good is not None and refused <= seq < good for refused, good in self.stretches)
+
+    def has_unseen(self, owner: int, mask: int) -> bool:
+        """Whether `owner` has set any of these fields since what the system had seen."""
+        return any(
+            entry.seq > self.seen and entry.kind == CHANGE and entry.origin == owner and entry.mask & mask
+            for entry in self.chain
+        )
 
 
 def seen_of(seen: int, stretches: Sequence[Stretch]) -> int:
@@ -131,17 +145,27 @@ def _resolve_cell(
     stamp = _newest(entry.stamp(n) for n in cell) if entry else None
     landing = history.landing(mask)
     lead = rules.entity.fields[cell[0]]
-    if value == current and stamp is not None and lead.policy is not Policy.SUM:
-        # Both systems made the same edit. What is still on its way may show it an older version in between.
-        _hold(decisions, cell, value, stamp, landing or NEVER)
-        return
-    owner = rules.owners[cell[0]]
+    # A counter has no owner: whose changes would not count? Without a common base there is nothing to add to.
+    is_sum = lead.policy is Policy.SUM and None not in (*current, *held, *value)
+    policy = Policy.LATEST if lead.policy is Policy.SUM and not is_sum else lead.policy
+    owner = 0 if lead.policy is Policy.SUM else rules.owners[cell[0]]
     held_stamp = _newest(stamp for _, stamp in images)
     follows = stamp is None or stamp.seq <= seen or stamp == held_stamp
-    wins, rule = _decide(lead.policy, lead.others, owner, system, stamp, time, follows=follows, rank=rules.rank)
+    accepts = lead.others is Others.ACCEPT
+    is_late = accepts and owner not in (0, system) and history.has_unseen(owner, mask)
+    wins, rule = _decide(
+        policy, owner, system, stamp, time, follows=follows, accepts=accepts, is_late=is_late, rank=rules.rank
+    )
     final = value
-    if wins and lead.policy is Policy.SUM and owner in (0, system) and stamp is not None:
+    if is_sum and wins:
         final = tuple(_sum(rules.entity, n, c, h, v) for n, c, h, v in zip(cell, current, held, value, strict=True))
+    elif value == current and stamp is not None:
+        # The same edit in two systems is no conflict. The later one, or the owner's, is the version all the same: it
+        # is what later changes are measured against.
+        rule = None
+        if not wins:
+            _hold(decisions, cell, value, None, landing or NEVER)
+            return
     if rule is not None and stamp is not None:
         mine = Stamp(system, 0, time)
         winner, loser = (mine, stamp) if wins else (stamp, mine)
@@ -166,20 +190,23 @@ def _resolve_cell(
 
 def _decide(
     policy: Policy,
-    others: Others,
     owner: int,
     system: int,
     stamp: Stamp | None,
     time: int,
     *,
     follows: bool,
+    accepts: bool,
+    is_late: bool,
     rank: Callable[[int], int],
 ) -> tuple[bool, str | None]:
-    """(wins, rule that decided, None when nothing had to be decided)."""
-    if owner not in (0, system) and stamp is not None and stamp.origin == owner:
-        if others is Others.ACCEPT and follows:
-            return True, None
-        return False, "owner"
+    """(wins, rule that decided, None when nothing had to be decided). `accepts`: the owner lets others change what it
+    has set, if they have seen it. `is_late`: this change had not seen all that the owner has set."""
+    if owner not in (0, system) and stamp is not None:
+        if stamp.origin == owner and not (accepts and follows):
+            return False, "owner"
+        if is_late and not follows:
+            return False, "owner"
     if follows:
         return True, None
     if owner == system:
@@ -204,8 +231,9 @@ def _newest(stamps: Iterable[Stamp | None]) -> Stamp | None:
 
 def _sum(entity: Entity, index: int, current: Value, held: Value, value: Value) -> Value:
     """The counter after a system changed what it held into `value`: the difference counts, not the value."""
-    if current is None or held is None or value is None:
-        return value
+    assert current is not None
+    assert held is not None
+    assert value is not None
     if entity.fields[index].type is Type.INTEGER:
         return int(current) + int(value) - int(held)
     total = Decimal(str(current)) + Decimal(str(value)) - Decimal(str(held))
@@ -231,11 +259,16 @@ def _note_deletion(
     if wins.get(ALIVE, True) is False:
         for n in range(1, len(entry.values)):
             stamp = entry.stamp(n)
-            if stamp is not None and stamp.seq > seen and stamp.origin != system and n not in wins:
+            if stamp is not None and stamp.origin != system and n not in wins and history.image(n)[0] != entry.value(n):
                 decisions.conflicts.append(
                     Conflict(0, 0, entity, 1 << n, "deleted", mine, stamp, seen, [False], [entry.value(n)], False)
                 )
-    elif entry.value(ALIVE) is False and deleted is not None and wins.get(ALIVE) is not True and deleted.seq > seen:
+    elif (
+        entry.value(ALIVE) is False
+        and deleted is not None
+        and wins.get(ALIVE) is not True
+        and (history.image(ALIVE)[0] is not False or change.get(ALIVE) is True)
+    ):
         changed = [n for n in sorted(wins) if n != ALIVE]
         if changed:
             mask = sum(1 << n for n in changed)

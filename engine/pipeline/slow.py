@@ -167,9 +167,11 @@ class Slow:
     def apply(self, entity: EntityPart, rid: int, change: Mapping[int, Value], time: int, seen: int) -> None:
         """Decide a change by the whole rule and journal what follows from it."""
         tx, system = self.tx, self.system.id
-        seen = seen_of(seen, tx.stretches(system, rid))
+        stretches = tx.stretches(system, rid)
+        seen = seen_of(seen, stretches)
         chain = self.chain(rid, seen)
-        history = History(system=system, chain=chain, overlays=tx.overlays(system, rid), seen=seen)
+        overlays = tx.overlays(system, rid)
+        history = History(system=system, chain=chain, overlays=overlays, seen=seen, stretches=stretches)
         rules = Rules(entity=entity.entity, owners=entity.owners, rank=self.topology.rank)
         decisions = resolve(rules, history, change, time)
         self._write(entity, rid, chain[0], decisions, time)

@@ -66,7 +66,6 @@ class MemoryFeed:
         self._tables = tables
         self._verify = verify
         self._confirmed: Position | None = None
-        self._lows = [start]
         self._is_broken = False
         self._kept_alive_at = -KEEP_ALIVE_SECONDS
 
@@ -98,13 +97,12 @@ class MemoryFeed:
     async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Chunk:
         await self._call("chunk")
         faults = self._faults
-        lows = [low for low in self._lows if low.order[0] >= self._database.kept_from - 1]
-        low = self._database.head if faults.is_quiet or not lows else faults.rng.choice(lows)
+        low = self._database.head if faults.is_quiet else self._position
         as_of = self._database.head_number
         if faults.strikes("stale"):
-            # A snapshot may not show yet what the log shows already: a commit is logged before it is visible.
-            first = low.order[0] if low.order[1] == WHOLE else low.order[0] - 1
-            as_of = faults.rng.randint(max(first, self._database.oldest_view(table)), as_of)
+            # A snapshot may not show yet what the log shows already: a commit is logged before it is visible. What was
+            # handed out it does show, a transaction of which only a part was handed out too.
+            as_of = faults.rng.randint(max(low.order[0], self._database.oldest_view(table)), as_of)
         page = read_page(self._database, table, after, rows_max, as_of)
         await faults.delay()
         faults.check_alive()
@@ -139,7 +137,6 @@ class MemoryFeed:
 
     def _hand_out(self, batch: Batch) -> None:
         self._position = batch.position
-        self._lows = [*self._lows[1 - LOWS_KEPT :], batch.position]
         if not batch.segments:
             self._kept_alive_at = anyio.current_time()
 

@@ -109,18 +109,13 @@ def _expected(entry: ModelEntry) -> tuple[int, frozenset[str], frozenset[str], b
     return entry.rid, frozenset(name for cell in entry.cells for name in cell), entry.concerned, entry.is_again
 
 
-# A change that has not seen the owner's version loses to it even where a third system has followed the owner since; the
-# engine looks at the current version alone, so there the order of capture decides. Take the mark away with the cause.
-OWNER_PASSED_BY = pytest.mark.xfail(reason="the resolver asks only who set the current version")
-
-
 @pytest.mark.parametrize(
     "fields",
     [
         pytest.param((1, 2, 3), id="plain"),
         pytest.param((1, 2, 3, 4, 5), id="groups"),
         pytest.param((2, 5, 7, 8), id="policies"),
-        pytest.param((2, 6, 7), id="accept", marks=OWNER_PASSED_BY),
+        pytest.param((2, 6, 7), id="accept"),
     ],
 )
 def test_entries_values_and_conflicts_are_the_models(fields: tuple[int, ...]) -> None:
