@@ -121,8 +121,10 @@ class DynamicCompiler(Base):
         text = str(node.this)
         if node.is_string:
             return _dynamic(repr(text))
-        value = f.number(text)
-        return _dynamic(self.names.bind(value) if value in (float("inf"),) else repr(value))
+        value = f.numeric_affinity(text)
+        if isinstance(value, str) or value == float("inf"):
+            raise SqlProblem(f"{text} is no number")
+        return _dynamic(repr(value))
 
     def _constant(self, node: exp.Boolean) -> Part:
         return _dynamic("1" if node.this else "0")

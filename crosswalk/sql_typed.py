@@ -61,9 +61,12 @@ class TypedCompiler(Base):
         text = str(node.this)
         if node.is_string:
             return Part(repr(text), Kind.TEXT, is_nullable=False, literal=text)
-        if text.isdigit():
-            return Part(text, Kind.INTEGER, is_nullable=False)
-        return Part(self.names.bind(f.text_to_numeric(text)), Kind.DECIMAL, is_nullable=False)
+        if text.isdecimal() and text.isascii():
+            return Part(str(int(text)), Kind.INTEGER, is_nullable=False)
+        try:
+            return Part(self.names.bind(f.text_to_numeric(text)), Kind.DECIMAL, is_nullable=False)
+        except f.Loss:
+            raise SqlProblem(f"{text} is no number") from None
 
     def converted(self, part: Part, kind: Kind) -> Part:
         """`part` where a value of `kind` is wanted, by implicit casts only."""

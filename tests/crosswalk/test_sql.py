@@ -240,7 +240,10 @@ def test_a_misspelt_column_is_named_with_its_neighbour() -> None:
 
 
 @given(sql=st.text(max_size=40) | st.text("ab()'\"|=<>,.1 -*/%;\\", max_size=30))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=2000, deadline=None)
+@example(sql=".0.")
+@example(sql="01")
+@example(sql="1e5000")
 def test_any_text_compiles_or_is_a_problem(sql: str) -> None:
     for shape, dialect in ((POSTGRES_SHAPE, "postgres"), (LITE_SHAPE, "sqlite")):
         try:
