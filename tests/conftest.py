@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -25,11 +26,15 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL of this test process, wal_level=logical."""
-    directory: Path = tmp_path_factory.mktemp("pg")
-    with start_postgres(directory) as server:
-        yield server
+    # Not under pytest's own folder: every pytest that starts shuts that folder again for all users but its own, and
+    # the server of another one, which runs as another user, would lose its files.
+    with TemporaryDirectory(prefix="concord-pg-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        with start_postgres(directory) as server:
+            yield server
 
 
 @pytest.fixture
