@@ -49,9 +49,7 @@ def decode_rate(message: bytes, rows_per_transaction: int) -> float:
         name="t",
         message=encode_relation(RelationMessage(ID, "public", "t", "d", columns)),
         decoders=compile_decoders(len(ROW), identity=(0,), keys=(0,)),
-        shape=Shape(
-            name="t", columns=tuple(Column(name=n, kind=Kind.TEXT, type="text") for n in names), form=Form.TEXT
-        ),
+        shape=Shape(name="t", columns=shown, form=Form.TEXT),
     )
     messages: list[bytes] = []
     for lsn in range(100, 100 + 100 * ROWS // rows_per_transaction, 100):
