@@ -65,6 +65,9 @@ class Deliverer:
             )
         if marker > known:
             await self._recover(known, marker)
+        else:
+            # Refusals of a delivery that never happened: the next attempt may have none.
+            await self.hub.transact(lambda tx: tx.write("delete from prepared where system = ?", (self.system.id,)))
 
     async def _recover(self, known: int, marker: int) -> None:
         assigned = await self.session.assigned(known)
@@ -115,6 +118,8 @@ class Deliverer:
             writing = _Writing(self, outcome, until, is_long=until - cursor > CHUNK_ENTRIES)
             last = min(until, cursor + CHUNK_ENTRIES)
             while True:
+                # Due, and perhaps with nothing to write (deleted before it ever came here): that settles it too.
+                outcome.rids |= gathered.rids
                 if not gathered.is_empty:
                     if writing.delivery is None:
                         writing.delivery = await stack.enter_async_context(self.session.delivery(until))
@@ -152,7 +157,6 @@ class _Writing:
 
     async def write(self, gathered: Gathered) -> None:
         """Write the items of one chunk: parents first, then the deletions in reverse."""
-        self.outcome.rids |= gathered.rids
         links_before = len(self.outcome.links)
         deletions: list[tuple[PlacePart, Writer, list[Item]]] = []
         for part in self.lane.system.places:
