@@ -113,6 +113,7 @@ def test_the_subscription_has_postgresqls_defaults(pair: Pair) -> None:
             target.execute("create subscription plain connection 'host=127.0.0.1' publication p with (connect = false)")
             columns = "subsynccommit, subbinary, substream, subtwophasestate, suborigin, subdisableonerr"
             found = target.execute(f"select distinct {columns} from pg_subscription").fetchall()
+            target.execute("alter subscription plain set (slot_name = none)")
             target.execute("drop subscription plain")
         assert len(found) == 1
         assert found[0][0] == "off"
