@@ -91,8 +91,8 @@ class Deliverer:
             after = cursor
             while after < marker:
                 until = min(after + CHUNK_ENTRIES, marker)
-                gathered = gather(tx, self.topology, self.system, after, until, fresh)
-                outcome.links.extend(recover_links(gathered, refused))
+                gathered = gather(tx, self.topology, self.system, after, until, fresh, is_recovery=True)
+                outcome.links.extend(recover_links(self.topology, gathered, refused))
                 outcome.rids |= gathered.rids
                 after = until
             settle(tx, self.topology, self.system, marker, outcome)

@@ -21,6 +21,9 @@ from engine.ports import KeyRule
 # through the same target transaction.
 CHUNK_ENTRIES = 10_000
 
+JOINED = 1
+"""`Stretch.refused` of a record that was linked to a row nobody had delivered: from the beginning."""
+
 
 @dataclass(slots=True)
 class Item:
@@ -61,10 +64,18 @@ Fresh = dict[int, dict[int, str]]
 
 
 def gather(
-    tx: HubTransaction, topology: Topology, system: SystemPart, after: int, until: int, fresh: Fresh
+    tx: HubTransaction,
+    topology: Topology,
+    system: SystemPart,
+    after: int,
+    until: int,
+    fresh: Fresh,
+    *,
+    is_recovery: bool = False,
 ) -> Gathered:
-    """What entries behind `after` up to `until` mean for `system`, as of `until`."""
-    due = _due(tx, system, tx.read_journal(after, until))
+    """What entries behind `after` up to `until` mean for `system`, as of `until`. `is_recovery`: what they meant for a
+    delivery that is done, whichever rows the system's users have been found to have since."""
+    due = _due(tx, system, tx.read_journal(after, until), is_recovery=is_recovery)
     items: dict[int, list[Item]] = {}
     by_entity: dict[int, list[tuple[int, int, Entry]]] = {}
     rids = set(due)
@@ -78,14 +89,16 @@ def gather(
     return Gathered(items=items, keys=keys, aliases=aliases, taken=taken, rids=rids)
 
 
-def _due(tx: HubTransaction, system: SystemPart, entries: Iterable[Entry]) -> dict[int, tuple[int, int, Entry]]:
+def _due(
+    tx: HubTransaction, system: SystemPart, entries: Iterable[Entry], *, is_recovery: bool
+) -> dict[int, tuple[int, int, Entry]]:
     """Rid → (first entry that concerns the system, fields, newest entry)."""
     bit, stretched = system.bit, tx.stretched(system.id)
     due: dict[int, tuple[int, int, Entry]] = {}
     for entry in entries:
         rid = entry.rid
         known = due.get(rid)
-        if entry.concerned & bit and (rid not in stretched or _reaches(tx, system.id, entry)):
+        if entry.concerned & bit and (rid not in stretched or _reaches(tx, system.id, entry, is_recovery=is_recovery)):
             if known is None:
                 due[rid] = (entry.seq, entry.mask, entry)
             else:
@@ -95,9 +108,11 @@ def _due(tx: HubTransaction, system: SystemPart, entries: Iterable[Entry]) -> di
     return due
 
 
-def _reaches(tx: HubTransaction, system: int, entry: Entry) -> bool:
+def _reaches(tx: HubTransaction, system: int, entry: Entry, *, is_recovery: bool) -> bool:
     """Whether a delivery of this entry may go to a record that was refused; its retry brings what came before."""
     stretches = tx.stretches(system, entry.rid)
+    if is_recovery:
+        stretches = [stretch for stretch in stretches if stretch.refused != JOINED]
     if not stretches:
         return True
     good = stretches[-1].good

@@ -163,7 +163,8 @@ def _resolve_cell(
         # The same edit in two systems is no conflict. The later one, or the owner's, is the version all the same: it
         # is what later changes are measured against.
         rule = None
-        if not wins:
+        if not wins or cell[0] == ALIVE:
+            # That a record is still there is no news; a version of it would have its whole row written.
             _hold(decisions, cell, value, None, landing or NEVER)
             return
     if rule is not None and stamp is not None:

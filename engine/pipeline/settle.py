@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from engine.hub.transaction import HubTransaction, Parked, Stretch
-from engine.pipeline.gather import Gathered
+from engine.model.entity import ALIVE
+from engine.pipeline.gather import Gathered, document
 from engine.pipeline.slow import append_again, remove_double
 from engine.pipeline.topology import SystemPart, Topology
+from engine.ports import KeyRule
 
 RETRY_SECONDS_MIN = 15.0
 RETRY_SECONDS_MAX = 3600.0
@@ -173,11 +175,21 @@ def _retry_waiting(tx: HubTransaction, topology: Topology, system: SystemPart, l
             retry(tx, topology, system, rid)
 
 
-def recover_links(gathered: Gathered, refused: set[int]) -> list[tuple[int, str, int]]:
-    """The links that a committed delivery made whose settling was lost: keys are made the same way again."""
-    return [
-        (item.part.id, item.key, item.rid)
-        for items in gathered.items.values()
-        for item in items
-        if item.is_new and item.key is not None and item.rid not in refused
-    ]
+def recover_links(topology: Topology, gathered: Gathered, refused: set[int]) -> list[tuple[int, str, int]]:
+    """The links that a committed delivery made whose settling was lost: keys are made the same way again.
+
+    A record that a user's row was linked to since may have got a row from that delivery as well. Where its key can be
+    nobody else's, the link is given back all the same, and `add_links` has the row deleted if it is there.
+    """
+    links: list[tuple[int, str, int]] = []
+    for items in gathered.items.values():
+        for item in items:
+            if item.rid in refused:
+                continue
+            if item.is_new and item.key is not None:
+                links.append((item.part.id, item.key, item.rid))
+            elif item.part.place.key_rule is KeyRule.UUID and item.mask & 1 << ALIVE:
+                allocate = item.part.place.allocate(item.part.entity)
+                key = allocate(topology.hub_id, item.rid, document(item.part, item.entry))
+                links.append((item.part.id, key, item.rid))
+    return links

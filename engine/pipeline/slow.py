@@ -205,12 +205,16 @@ class Slow:
         tx, system, bit = self.tx, self.system.id, self.system.bit
         everyone = 0 if rid in tx.undecided else entity.concerned
         own: dict[int, int] = {}
+        was_dead = entry.value(ALIVE) is False
         if decisions.quiet:
             entry = self._change(entry, decisions.quiet, everyone & ~bit, time)
             own.update(dict.fromkeys(decisions.quiet, entry.seq))
         if decisions.loud:
             entry = self._change(entry, decisions.loud, everyone, time)
             own.update(dict.fromkeys(decisions.loud, entry.seq))
+        if was_dead and {**decisions.quiet, **decisions.loud}.get(ALIVE) is True:
+            # It comes back: where its row was deleted, all of it has to be written.
+            entry = self.again(entry, entity.full, entry.concerned)
         if decisions.lost and everyone & bit:
             entry = self.again(entry, sum(1 << n for n in decisions.lost), bit)
             own.update(dict.fromkeys(decisions.lost, entry.seq))

@@ -172,6 +172,8 @@ class Simulation:
         self.kits = {kit.name: kit for kit in KITS}
         self.connection = connect(None)
         migrate(self.connection, self.clock)
+        # Keys are made from the hub's id, and rows are read in the order of their keys.
+        self.connection.execute("update hub set id = ?", (f"{self.seed:032x}",))
         self.serial = 0
         self.parent: dict[str, str | None] = {}
         self.written_by: dict[str, str] = {}
