@@ -9,7 +9,7 @@ checked. The same seed is the same world, so a failure can be looked at as often
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
@@ -23,7 +23,7 @@ from engine.hub.database import Database
 from engine.hub.sqlite import SqliteHub, connect, migrate
 from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE, Entity, Field, Match, Policy, Type
-from engine.model.record import Entry, Value
+from engine.model.record import Entry
 from engine.model.table import Column, Form, Kind, Shape
 from engine.model.value import Wire
 from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
@@ -154,10 +154,9 @@ class SimulatedHub(SqliteHub):
 
 @dataclass
 class Simulation:
-    """One world. `make_daemon` lets a test of the tests put a broken engine in."""
+    """One world. `has_deletes`: users delete customers. `has_twins`: users enter customers whom another system has."""
 
     seed: int
-    make_daemon: Callable[[SqliteHub, Topology, list[Member], Log, Random], Daemon] | None = None
     has_deletes: bool = True
     has_twins: bool = True
     crashes: int = 0
@@ -259,10 +258,7 @@ class Simulation:
             for name, database in self.databases.items()
         ]
         log = Log(stream=self.log, level=10)
-        make = self.make_daemon or (
-            lambda hub, topology, members, log, rng: Daemon(hub, topology, members, log, rng=rng)
-        )
-        return make(hub, topology, members, log, self.rng)
+        return Daemon(hub, topology, members, log, rng=self.rng)
 
     async def _users(self) -> None:
         """Users at work beside the daemon, and the world's weather."""
@@ -420,14 +416,14 @@ class Simulation:
         self._check_no_silent_loss()
 
     def _check_agreement(self) -> None:
-        tables: dict[str, list[tuple[Value, ...]]] = {}
+        tables: dict[str, list[tuple[str | None, ...]]] = {}
         sites: dict[str, list[tuple[str, str]]] = {}
         for name, kit in self.kits.items():
             rows = self._living(kit)
             order = ("email", *TEXTS, "stock")
             tables[name] = sorted(
                 tuple(None if row[kit.columns[n]] is None else str(row[kit.columns[n]]) for n in order) for row in rows
-            )  # pyright: ignore[reportArgumentType]
+            )
             emails = [row[0] for row in tables[name]]
             doubled = sorted({str(e) for e in emails if emails.count(e) > 1})
             assert not doubled, f"{name} has {doubled} twice"
@@ -444,7 +440,7 @@ class Simulation:
             tuple(None if v is None else str(v) for v in entry.values[1:])
             for entry in self.records()
             if len(entry.values) == len(ACCOUNT.fields) and entry.values[ALIVE]
-        )  # pyright: ignore[reportArgumentType]
+        )
         assert canonical == tables["crm"], f"records and crm differ:{_differ(canonical, tables['crm'])}"
 
     def _check_no_silent_loss(self) -> None:
@@ -471,9 +467,7 @@ class Simulation:
                 assert database.rows(table) == rows[name][table], f"echo: {name} was written in a settled world"
 
 
-def _differ(
-    a: list[tuple[Value, ...]] | list[tuple[str, str]], b: list[tuple[Value, ...]] | list[tuple[str, str]]
-) -> str:
+def _differ(a: Sequence[object], b: Sequence[object]) -> str:
     only_a = [row for row in a if row not in b][:3]
     only_b = [row for row in b if row not in a][:3]
     return f"\n  first only: {only_a}\n  second only: {only_b}"

@@ -1,0 +1,120 @@
+"""Goal: whatever goes wrong, in whatever order, the guarantees hold when the world has settled.
+
+Method: whole worlds from seeds: the real daemon, pipeline and hub on a virtual clock and a seeded scheduler, over
+in-memory systems with users at work; disconnects, lost answers, slow and refusing targets, systems down, and deaths at
+crash points. A world that has settled must agree, have nothing twice, have lost nothing in silence, and stay still.
+The tests of the tests break the engine on purpose, each in one way, and the same worlds must notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from engine.hub.transaction import Conflict, HubTransaction
+from engine.model.change import Batch
+from engine.pipeline import settle
+from engine.pipeline.deliver import Deliverer
+from engine.pipeline.slow import Slow
+from engine.testing.memory import MemoryDatabase
+from engine.testing.memory_source import MemoryFeed
+from engine.testing.simulation import Simulation
+
+WORLDS = 40
+LIVES = 4
+
+
+def run_worlds(make: Callable[[int], Simulation], count: int) -> int:
+    """Run worlds; returns how many deaths there were. The seed stands in the failure."""
+    crashes = 0
+    for seed in range(count):
+        world = make(seed)
+        try:
+            world.run(LIVES)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+        crashes += world.crashes
+    return crashes
+
+
+def test_worlds_with_updates_settle_in_agreement() -> None:
+    assert run_worlds(lambda seed: Simulation(seed, has_deletes=False, has_twins=False), WORLDS) > WORLDS
+
+
+def test_worlds_with_deletes_settle_in_agreement() -> None:
+    run_worlds(lambda seed: Simulation(1000 + seed, has_deletes=True, has_twins=False), WORLDS)
+
+
+def test_worlds_in_which_customers_are_entered_twice_settle_in_agreement() -> None:
+    run_worlds(lambda seed: Simulation(2000 + seed, has_deletes=True, has_twins=True), WORLDS)
+
+
+def test_the_same_seed_is_the_same_world() -> None:
+    traces: list[list[tuple[object, ...]]] = []
+    for _ in range(2):
+        world = Simulation(7)
+        world.run(LIVES)
+        traces.append(list(world.connection.execute("select seq, doc from journal")))
+    assert traces[0] == traces[1]
+
+
+def notices(make: Callable[[int], Simulation], count: int = 40) -> bool:
+    """Whether any of the worlds fails a check."""
+    try:
+        run_worlds(make, count)
+    except (AssertionError, BaseExceptionGroup):
+        return True
+    return False
+
+
+def test_acknowledging_before_the_commit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = MemoryFeed.receive
+
+    async def receive(self: MemoryFeed, rows_max: int) -> Batch:
+        batch = await original(self, rows_max)
+        database: MemoryDatabase = self._database  # pyright: ignore[reportPrivateUsage]
+        database.confirm(batch.position)
+        # From here on the daemon's memory is all that has it.
+        database.forget_confirmed()
+        return batch
+
+    monkeypatch.setattr(MemoryFeed, "receive", receive)
+    assert notices(lambda seed: Simulation(seed))
+
+
+def test_delivering_without_a_marker_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = MemoryDatabase.append
+
+    def append(self: MemoryDatabase, seq: int | None, changes: object) -> None:
+        # The log shows the delivery's rows as anybody's.
+        original(self, None if changes else seq, changes)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(MemoryDatabase, "append", append)
+    assert notices(lambda seed: Simulation(seed))
+
+
+def test_leaving_a_conflict_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_conflict(self: HubTransaction, conflict: Conflict) -> None:
+        return None
+
+    monkeypatch.setattr(HubTransaction, "add_conflict", add_conflict)
+    assert notices(lambda seed: Simulation(seed))
+
+
+def test_taking_a_losing_value_for_written_back_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slow, "again", lambda self, entry, mask, concerned: entry)  # pyright: ignore
+    assert notices(lambda seed: Simulation(seed))
+
+
+def test_forgetting_a_refusal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "_park", lambda tx, system, refusal: None)  # pyright: ignore
+    assert notices(lambda seed: Simulation(seed))
+
+
+def test_ignoring_the_marker_of_a_delivery_whose_answer_was_lost_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start(self: Deliverer) -> None:
+        await self.session.claim(self.topology.hub_id, self.hub.epoch)
+
+    monkeypatch.setattr(Deliverer, "start", start)
+    assert notices(lambda seed: Simulation(seed))
