@@ -93,7 +93,8 @@ class Deliverer:
                 until = min(after + CHUNK_ENTRIES, marker)
                 gathered = gather(tx, self.topology, self.system, after, until, fresh, is_recovery=True)
                 outcome.links.extend(recover_links(self.topology, gathered, refused))
-                outcome.rids |= gathered.rids
+                # What is parked stays so: a row that was refused was not delivered, whatever else is known of it.
+                outcome.rids |= gather(tx, self.topology, self.system, after, until, fresh).rids
                 after = until
             settle(tx, self.topology, self.system, marker, outcome)
 
