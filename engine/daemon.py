@@ -265,7 +265,11 @@ class Daemon:
             await anyio.sleep(SETTLED_POLL_SECONDS / 4)
 
     async def _watch_settled(self) -> None:
-        """Stop when logs are read to where they ended a moment ago, nothing came of it, and all is delivered."""
+        await self.wait_settled()
+        self.stop()
+
+    async def wait_settled(self) -> None:
+        """Until the logs are read to where they ended a moment ago, nothing came of it, and all is delivered."""
         before: object = None
         while True:
             heads = {
@@ -288,7 +292,6 @@ class Daemon:
             is_working = any(_is_working(lane) for lane in self.lanes)
             settled = now[1] and now[2] >= places and not await self._undelivered()
             if (settled and before == now) or not is_working:
-                self.stop()
                 return
             before = now
 
