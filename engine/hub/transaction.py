@@ -258,7 +258,7 @@ class HubTransaction:
         self._flush_links()
         rows = self.connection.execute(
             "select l.rid, l.key from carray(?) c cross join link l on l.place = ? and l.rid = c.value",
-            (integers(rids), place),
+            (integers(sorted(rids)), place),
         )
         return {rid: str(key) for rid, key in rows}
 
@@ -562,7 +562,8 @@ def stored_key(key: str) -> str | int:
 
 def _key_arrays(keys: Sequence[str]) -> list[object]:
     stored = [stored_key(key) for key in keys]
-    numbers = [key for key in stored if isinstance(key, int)]
+    # In the order of the index: neighbours share pages, and so do the journal rows they lead to.
+    numbers = sorted(key for key in stored if isinstance(key, int))
     others = [key for key in stored if isinstance(key, str)]
     return [bound for bound in (numbers and integers(numbers), others and texts(others)) if bound]
 
