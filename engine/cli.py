@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from engine.commands import deciding, prepare, running
+from engine.commands import deciding, demo, prepare, running
 from engine.commands.output import EXIT_HELP, Exit
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     "Begin with `concord demo`. For your own systems: write concord.toml and a mapping for each, then `concord check`,"
     f" `concord setup`, `concord run`.\n\n{EXIT_HELP}",
 )
+app.command("demo")(demo.demo)
 app.command("check")(prepare.check)
 app.command("setup")(prepare.setup)
 app.command("run")(running.run)
