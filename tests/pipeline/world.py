@@ -279,9 +279,7 @@ class World:
             for n, system in self.systems.items():
                 held = system.rows[key]
                 assert held == canonical, f"agreement: {key} of {n}: canonical {canonical}, held {held}"
-            assert canonical[7] == self.sums[key], (
-                f"counter: {key} is {canonical[7]}, not {self.sums[key]}"
-            )
+            assert canonical[7] == self.sums[key], f"counter: {key} is {canonical[7]}, not {self.sums[key]}"
             for index in self.fields:
                 accounted.update(self.ancestry(canonical[index]))
         for _, winner, loser in self.conflicts():
