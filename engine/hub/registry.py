@@ -14,6 +14,8 @@ from engine.model.entity import Entity, Field, Type
 
 # Entry.concerned is a 64-bit integer in msgpack and SQLite alike; bit 0 means nobody.
 SYSTEMS_MAX = 62
+# Entry.mask likewise, a bit for each field an entity has or ever had.
+FIELDS_MAX = 63
 
 
 def register_systems(tx: HubTransaction, names: Sequence[str]) -> dict[str, int]:
@@ -51,6 +53,12 @@ def register_entity(tx: HubTransaction, entity: Entity) -> Entity:
         if name not in order:
             tx.write("insert into field values (?, ?, ?)", (number, len(order), name))
             order.append(name)
+    if len(order) > FIELDS_MAX:
+        raise HubError(
+            f"entity {entity.name} has or had {len(order)} fields; {FIELDS_MAX} at most can be told apart",
+            hint="Split the entity in two, one referring to the other.",
+            entity=entity.name,
+        )
     fields = tuple(by_name.get(name) or Field(name=name, type=Type.TEXT, is_retired=True) for name in order)
     return Entity(name=entity.name, fields=fields, matches=entity.matches, description=entity.description, id=number)
 
