@@ -270,7 +270,10 @@ order by 1, 2
 _TABLES: Final = """
 select c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relreplident::text, c.relrowsecurity,
   exists (select from pg_catalog.pg_trigger t
-          where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 1 = 1),
+          where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled in ('O', 'A'))
+  or exists (select from pg_catalog.pg_constraint f
+          where f.conrelid = c.oid and f.contype = 'f' and (f.confdeltype in ('c', 'n', 'd')
+            or f.confupdtype in ('c', 'n', 'd'))),
   (select (i.indkey::int2[]::int[])[0:i.indnkeyatts - 1] from pg_catalog.pg_index i
    where i.indrelid = c.oid and i.indisprimary),
   (select (i.indkey::int2[]::int[])[0:i.indnkeyatts - 1] from pg_catalog.pg_index i
