@@ -161,6 +161,13 @@ class HubTransaction:
             self._versions[seq] = entry
         return entry
 
+    def as_of(self, rid: int, seq: int) -> Entry | None:
+        """The record as it was after journal entry `seq`; None when it was not yet, or retention has removed it."""
+        entry = self.current(rid)
+        while entry is not None and entry.seq > seq:
+            entry = self.version(entry.prev)
+        return entry
+
     def _remember(self, document: bytes) -> Entry:
         entry = decode_entry(document)
         self._entries[entry.rid] = entry

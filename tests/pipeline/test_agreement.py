@@ -85,3 +85,17 @@ def test_one_system_writing_alone_has_no_conflicts() -> None:
         world.settle()
         world.check()
         assert world.conflicts() == [], f"seed {seed}"
+
+
+def test_retention_takes_nothing_that_a_decision_still_needs() -> None:
+    swept = 0
+    for seed in range(SEEDS):
+        rng = random.Random(seed)
+        world = World(rng)
+        world.is_swept = True
+        for _ in range(rng.randrange(60, 200)):
+            world.step()
+        world.settle()
+        world.check()
+        swept += world.swept
+    assert swept > SEEDS, "the sweeps found nothing to do"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from engine.hub.sqlite import SqliteHub, memory_hub
+from engine.hub.sweep import sweep
 from engine.hub.transaction import HubTransaction, Parked
 from engine.model.change import UPDATE
 from engine.model.entity import Entity, Field, Others, Policy, Type
@@ -109,6 +110,8 @@ class World:
         self.rng = rng
         self.fields = fields
         self.repeats = repeats
+        self.is_swept = False
+        self.swept = 0
         self.hub: SqliteHub = memory_hub(WorldClock())
         ids = {name: n for n, name in enumerate(SYSTEMS, 1)}
         entity = entity_part(THING, ids, sum(1 << n for n in ids.values()), None)
@@ -132,7 +135,7 @@ class World:
 
     def _begin(self, tx: HubTransaction) -> None:
         for name, n in ((name, n) for n, name in enumerate(SYSTEMS, 1)):
-            tx.write("insert into system (id, name) values (?, ?)", (n, name))
+            tx.write("insert into system (id, name, is_admitted) values (?, ?, 1)", (n, name))
         for _ in range(RECORDS):
             seq = tx.last_seq + 1
             values = (True, None, None, None, None, None, None, 100, None)
@@ -244,7 +247,8 @@ class World:
         raise AssertionError("does not settle")
 
     def step(self) -> None:
-        kind = self.rng.choices(("edit", "capture", "deliver", "retry", "mind"), (6, 6, 6, 1, 1))[0]
+        kinds = {"edit": 6, "capture": 6, "deliver": 6, "retry": 1, "mind": 1, "sweep": 4 if self.is_swept else 0}
+        kind = self.rng.choices(list(kinds), list(kinds.values()))[0]
         n = self.rng.choice(list(self.systems))
         if kind == "edit":
             self.user_edits()
@@ -254,6 +258,8 @@ class World:
             self.deliver(n)
         elif kind == "retry":
             self.retry(n)
+        elif kind == "sweep":
+            self.swept += self.hub.transact_now(lambda tx: sweep(tx, 0, older_than=1 << 60)).removed
         else:
             self.refusing ^= {(n, self.rng.choice(list(self.rids.values())))}
 
