@@ -17,6 +17,8 @@ import anyio
 from engine.errors import ConcordError, Disposition, Fenced, HubError
 from engine.hub.sqlite import SqliteHub
 from engine.hub.sweep import sweep
+from engine.hub.transaction import HubTransaction
+from engine.model.position import Position
 from engine.operate import answer_requests
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.commit import Counts
@@ -35,6 +37,8 @@ RECOVERED_SECONDS = 60.0
 DRAIN_SECONDS_MAX = 30.0
 SETTLED_POLL_SECONDS = 0.2
 REQUEST_POLL_SECONDS = 0.5
+# Rates in `concord status` are means over this long.
+RATE_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
 
 
@@ -107,6 +111,7 @@ class Daemon:
         self._ending = Ending()
         self._drain = anyio.Event()
         self._stop_now = anyio.Event()
+        self._rows = {part: [0, 0] for part in topology.systems}
 
     def _make_lanes(self) -> Iterator[Lane]:
         for member in self.members:
@@ -127,6 +132,7 @@ class Daemon:
                 tasks.start_soon(self._watch_signals)
             tasks.start_soon(self._watch_stop_now, tasks.cancel_scope)
             tasks.start_soon(self._answer_requests)
+            tasks.start_soon(self._measure)
             tasks.start_soon(self._sweep)
             if until_settled:
                 tasks.start_soon(self._watch_settled)
@@ -148,6 +154,23 @@ class Daemon:
     def stop(self) -> None:
         """Drain: stop capturing, deliver what the journal holds, end."""
         self._drain.set()
+
+    async def _measure(self) -> None:
+        """Rows a second, read and written, for `concord status`. Written only when they change."""
+        known: dict[int, tuple[float, float]] = {}
+        while True:
+            self._rows = {part: [0, 0] for part in self.topology.systems}
+            await anyio.sleep(RATE_SECONDS)
+            rates = {
+                part: (read / RATE_SECONDS, written / RATE_SECONDS) for part, (read, written) in self._rows.items()
+            }
+            new = {part: rate for part, rate in rates.items() if known.get(part, (0.0, 0.0)) != rate}
+            known = rates
+            if new:
+                try:
+                    await self.hub.transact(lambda tx, new=new: _store_rates(tx, new))
+                except HubError as trouble:
+                    self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
 
     async def _answer_requests(self) -> None:
         """What commands have asked for: they may not change the hub themselves while we hold parts of it in memory."""
@@ -269,33 +292,53 @@ class Daemon:
         self.stop()
 
     async def wait_settled(self) -> None:
-        """Until the logs are read to where they ended a moment ago, nothing came of it, and all is delivered."""
-        before: object = None
-        while True:
-            heads = {
-                lane.member.part.id: (await lane.member.system.health()).head
-                for lane in self.lanes
-                if lane.direction == "source" and _is_working(lane)
-            }
-            await anyio.sleep(SETTLED_POLL_SECONDS)
-            now = await self.hub.read(
-                lambda tx, heads=heads: (
-                    tx.last_seq,
-                    all(
-                        head is None or (position is not None and head <= position)
-                        for head, position in ((head, tx.position(n)) for n, head in heads.items())
-                    ),
-                    tx.rows("select count(*) from snapshot where is_done")[0][0],
-                )
-            )
-            places = sum(len(lane.member.part.places) for lane in self.lanes if lane.direction == "source")
-            is_working = any(_is_working(lane) for lane in self.lanes)
-            settled = now[1] and now[2] >= places and not await self._undelivered()
-            if (settled and before == now) or not is_working:
+        """Until the logs are read to where they ended a moment ago, nothing came of it, and all is delivered.
+
+        Twice: what a delivery sets off at its target stands in that target's log behind the first look.
+        """
+        last_seq = -1
+        while any(_is_working(lane) for lane in self.lanes):
+            heads = await self._heads()
+            while any(_is_working(lane) for lane in self.lanes):
+                await anyio.sleep(SETTLED_POLL_SECONDS)
+                # The same ends again and again: on a busy server the log grows while we look.
+                seq, is_read = await self.hub.read(lambda tx, heads=heads: (tx.last_seq, self._is_read(tx, heads)))
+                if is_read and not await self._undelivered():
+                    break
+            else:
                 return
-            before = now
+            if seq == last_seq:
+                return
+            last_seq = seq
+
+    async def _heads(self) -> dict[int, Position | None]:
+        """Where each source's log ends; None for one that does not say or does not answer."""
+        heads: dict[int, Position | None] = {}
+        for lane in self.lanes:
+            if lane.direction == "source" and _is_working(lane):
+                try:
+                    heads[lane.member.part.id] = (await lane.member.system.health()).head
+                except ConcordError:
+                    # Its lane says why; until it answers nobody can know what stands in its log.
+                    heads[lane.member.part.id] = None
+        return heads
+
+    def _is_read(self, tx: HubTransaction, heads: dict[int, Position | None]) -> bool:
+        """Whether the hub has everything up to `heads`, and every source that works has been copied."""
+        for lane in self.lanes:
+            part = lane.member.part
+            if lane.direction != "source" or not _is_working(lane):
+                continue
+            done = {place for (place,) in tx.rows("select place from snapshot where is_done")}
+            if lane.state is LaneState.PAUSED or not {place.id for place in part.places} <= done:
+                return False
+            head, position = heads.get(part.id), tx.position(part.id)
+            if head is not None and (position is None or position < head):
+                return False
+        return True
 
     async def _committed(self, part: SystemPart, counts: Counts, batch: CanonicalBatch) -> None:
+        self._rows[part.id][0] += counts.read
         if counts.entries or counts.read:
             self.log.debug(
                 "capture.batch",
@@ -321,6 +364,7 @@ class Daemon:
 
     async def _delivered(self, part: SystemPart, delivered: Delivered) -> None:
         outcome = delivered.outcome
+        self._rows[part.id][1] += outcome.rows_written
         self.log.debug(
             "deliver.done",
             system=part.name,
@@ -339,6 +383,11 @@ class Daemon:
                 error=first.message,
                 hint=first.hint,
             )
+
+
+def _store_rates(tx: HubTransaction, rates: dict[int, tuple[float, float]]) -> None:
+    for part, (read, written) in rates.items():
+        tx.write("update system set read_rate = ?, write_rate = ? where id = ?", (read, written, part))
 
 
 def _is_working(lane: Lane) -> bool:

@@ -28,6 +28,8 @@ class StatusRow(msgspec.Struct, kw_only=True):
     rows_filtered: int
     rows_parked: int
     rows_written: int
+    read_rate: float
+    write_rate: float
     parked: int
     conflicts: int
     reviews: int
@@ -121,7 +123,7 @@ def status(tx: HubTransaction, topology: Topology) -> list[StatusRow]:
         row = tx.system(
             part.id,
             "position, captured_at, delivered_at, cursor, seen, rows_read, rows_echoed, rows_filtered, rows_parked,"
-            " rows_written, source_state, source_error, target_state, target_error",
+            " rows_written, source_state, source_error, target_state, target_error, read_rate, write_rate",
         )
         position = tx.position(part.id)
         places = {place.id for place in part.places}
@@ -141,6 +143,8 @@ def status(tx: HubTransaction, topology: Topology) -> list[StatusRow]:
                 rows_filtered=row[7],
                 rows_parked=row[8],
                 rows_written=row[9],
+                read_rate=row[14],
+                write_rate=row[15],
                 parked=_count(tx, "parked where system = ?", part.id),
                 conflicts=_count(tx, "conflict where loser = ?", part.id),
                 reviews=_count(tx, "review where decided_at is null and system = ?", part.id),

@@ -29,7 +29,9 @@ create table system (
     source_error   text,
     target_state   text not null default 'stopped',
     target_error   text,
-    delivered_at   integer not null default 0
+    delivered_at   integer not null default 0,
+    read_rate      real not null default 0,
+    write_rate     real not null default 0
 );
 
 create table entity (id integer primary key, name text not null unique);
