@@ -350,7 +350,9 @@ class Simulation:
         """Mostly a new one; sometimes that of a customer whom another system knows and this one does not yet."""
         others = {str(row[other.columns["email"]]) for other in KITS if other is not kit for row in self._living(other)}
         own = {str(row[kit.columns["email"]]) for row in self.databases[kit.name].rows(kit.accounts)}
-        twins = sorted(others - own)
+        # Nor one whom somebody has deleted: entered again, that may well be another customer, and a person would be
+        # asked.
+        twins = sorted(others - own - self.deleted)
         if self.has_twins and twins and self.rng.random() < 0.3:
             return self.rng.choice(twins)
         self.serial += 1
