@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,6 @@ class DemoDaemon:
     directory: Path
     systems: tuple[str, ...]
     pulses: dict[str, Pulse] = field(default_factory=lambda: {})
-    on_event: Callable[[dict[str, Any]], None] = lambda event: None
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     _is_started: threading.Event = field(default_factory=threading.Event)
@@ -145,7 +143,6 @@ class DemoDaemon:
                 pulse.parked += int(event["count"])
             case _:
                 pass
-        self.on_event(event)
 
 
 def command() -> list[str]:

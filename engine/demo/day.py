@@ -73,7 +73,7 @@ class Day:
 
     def known_everywhere(self) -> list[Company]:
         """Customers that all three systems knew before they met."""
-        return [c for c in self.seed.companies if c.client is not None and c.cust_no is not None]
+        return [c for c in self.seed.companies if c.systems == len(self.businesses)]
 
     def view(self, read: Callable[[HubTransaction, Topology], T]) -> T:
         with open_view(self.config, self.meaning) as (tx, topology):

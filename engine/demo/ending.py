@@ -58,17 +58,21 @@ def show_counts(day: Day) -> None:
         recorded = len(conflicts(tx, limit=LIMIT))
         waiting, doubtful = parked(tx, limit=LIMIT), reviews(tx, LIMIT)
     stage = day.stage
+    read, written = sum(r.rows_read - r.rows_echoed for r in rows), sum(r.rows_written for r in rows)
     stage.say(
-        f"{sum(r.rows_read - r.rows_echoed for r in rows):,} rows read, {sum(r.rows_written for r in rows):,} rows"
-        f" written, {recorded} conflicts on record, {len(waiting)} parked, {len(doubtful)} to review,"
-        f" {day.daemon.starts} starts of the daemon"
+        f"{read:,} changes read from the logs, {written:,} rows written, {recorded} conflicts on record,"
+        f" {len(waiting)} parked, {len(doubtful)} to review, {day.daemon.starts} starts of the daemon"
     )
     for row in waiting:
         stage.say(f"parked {row.id}: {row.message}.")
-        stage.say("   Shorten the name in the CRM and it goes through by itself; until then the ERP is without it.")
+        stage.say(
+            "   Shorten the name in the CRM; the daemon tries again by itself, at once after"
+            f" `concord parked retry {row.id}`. Until then the {row.system.upper()} is without it."
+        )
     for row in doubtful:
         names = " or ".join(f"record {rid} ({values.get('name')})" for rid, values in row.candidates)
-        stage.say(f"review {row.id}: a {row.table} of the {row.system} is {names}; only a person can say.")
+        stage.say(f"review {row.id}: a {row.table} of the {row.system} is {names}; only a person can say:")
+        stage.say(f"   concord review link {row.id} RECORD, or concord review new {row.id}")
 
 
 def show(day: Day, directory: Path, *, is_postgres: bool) -> int:

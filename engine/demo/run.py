@@ -111,8 +111,8 @@ def _first_sync(day: Day) -> None:
     counts = {b.system: _row_count(day, b) for b in day.businesses.values()}
     day.stage.fact(f"every system has every customer after {duration(seconds)}, start included: " + ", ".join(
         f"{system} {count:,} rows" for system, count in counts.items()))  # fmt: skip
-    matched = sum(1 for c in day.seed.companies if (c.client is not None) + (c.cust_no is not None))
-    day.stage.fact(f"{matched} customers were known to several systems and were matched by tax number or mail address")
+    matched = sum(1 for c in day.seed.companies if c.systems > 1)
+    day.stage.fact(f"{matched} customers were known to two systems or to all three; tax number and mail address told")
     for conflict in found:
         day.show_conflict(conflict)
 

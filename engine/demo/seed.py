@@ -46,6 +46,12 @@ class Company:
     credit: int
     client: int | None = None
     cust_no: str | None = None
+    is_in_crm: bool = True
+
+    @property
+    def systems(self) -> int:
+        """How many systems know it."""
+        return self.is_in_crm + (self.client is not None) + (self.cust_no is not None)
 
 
 @dataclass(slots=True)
@@ -105,6 +111,8 @@ class _Maker:
         made = [self._company(n, name) for n, name in enumerate(names)]
         crm, fsm_only = made[:CUSTOMERS], made[CUSTOMERS : CUSTOMERS + FSM_ONLY]
         erp_only = made[CUSTOMERS + FSM_ONLY :]
+        for company in (*fsm_only, *erp_only):
+            company.is_in_crm = False
         in_fsm = [*rng.sample(crm[PROSPECTS:], FSM_SHARE), *fsm_only]
         in_erp = [*rng.sample(crm[PROSPECTS:], ERP_SHARE), *erp_only]
         rng.shuffle(in_fsm)
@@ -153,10 +161,11 @@ class _Maker:
 
     def _fsm_clients(self, companies: Sequence[Company]) -> None:
         standings = {0: "lead", 1: "live", 5: "sleeping"}
+        # Two telephone numbers were typed in differently: the first conflicts that Concord meets.
+        different = [c for c in companies if c.is_in_crm and c.cust_no is None][2:4]
         rows: list[Row] = []
-        for n, c in enumerate(companies):
-            # Three telephone numbers were typed in differently: the first conflicts that Concord meets.
-            phone = next(self.phones) if n in (3, 17, 41) else c.phone
+        for c in companies:
+            phone = next(self.phones) if c in different else c.phone
             rows.append((c.client, c.name, standings[c.state], c.email, phone, *c.address, "GB", False, False))
         columns = "id title standing mail phone street town zip country is_stopped is_archived"
         self.table("fsm", "client", columns, rows)

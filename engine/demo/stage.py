@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,6 @@ class Stage:
         self.seconds = seconds
         self.is_terminal = sys.stdout.isatty()
         self._console = Console(highlight=False)
-        self._last = ""
 
     def title(self, text: str) -> None:
         self._print(f"\n{text}", "bold")
@@ -54,15 +54,18 @@ class Stage:
         if self.seconds:
             time.sleep(self.seconds * share)
 
-    def note(self, text: str) -> None:
-        """A line for the panel, replaced by the next one."""
-        self._last = text
-
     def _print(self, text: str, style: str) -> None:
         if self.is_terminal:
             from rich.text import Text
 
-            self._console.print(Text(text, style=style))
+            # Lines that continue stand under the text they continue.
+            hang = len(text) - len(text.lstrip(" ")) + (2 if text.startswith(" ") else 0)
+            width = max(self._console.width, 40)
+            shown = "\n".join(
+                textwrap.fill(line, width, subsequent_indent=" " * hang, break_on_hyphens=False)
+                for line in text.split("\n")
+            )
+            self._console.print(Text(shown, style=style))
         else:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
@@ -77,23 +80,21 @@ class Stage:
 
         with Live(
             console=self._console,
-            get_renderable=lambda: _panel(pulses(), self._last),
+            get_renderable=lambda: _panel(pulses()),
             refresh_per_second=8,
             transient=True,
         ):
             yield
 
 
-def _panel(pulses: Mapping[str, Pulse], last: str) -> Table:
+def _panel(pulses: Mapping[str, Pulse]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     styles = {"running": "green", "paused": "yellow", "killed": "bold red", "HALTED": "bold red"}
-    table = Table(
-        box=box.ROUNDED, title_justify="left", caption=last or None, caption_justify="left", border_style="dim"
-    )
-    for name in ("system", "reads", "writes", "changes read", "rows written", "conflicts", "parked"):
+    table = Table(box=box.ROUNDED, border_style="dim")
+    for name in ("system", "reads", "writes", "rows read", "rows written", "conflicts", "parked"):
         table.add_column(name, justify="left" if name in ("system", "reads", "writes") else "right")
     for system, pulse in pulses.items():
         states = (Text(state, style=styles.get(state, "")) for state in (pulse.source, pulse.target))
@@ -105,7 +106,3 @@ def _panel(pulses: Mapping[str, Pulse], last: str) -> Table:
 def duration(seconds: float) -> str:
     """For people: "70 ms", "1.3 s"."""
     return f"{seconds * 1000:.0f} ms" if seconds < 0.995 else f"{seconds:.1f} s"
-
-
-def listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -212,7 +212,7 @@ def daemon_killed(day: Day) -> None:
 
 
 def site_closed(day: Day) -> None:
-    company = next(c for c in day.seed.companies if c.client is None and c.cust_no is not None)
+    company = next(c for c in day.seed.companies if c.is_in_crm and c.client is None and c.cust_no is not None)
     ((site, name),) = day.crm.read(
         "select site_id, site_name from sites where company_id = ? order by site_id limit 1", company.company_id
     )
