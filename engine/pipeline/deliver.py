@@ -137,7 +137,9 @@ class Deliverer:
         if any(refusal.parked.reason == "table" for refusal in outcome.refusals):
             self.has_held_tables = True
         # From here on the target has committed; a crash before the next line is what `_recover` is for.
-        await self.hub.transact(lambda tx: settle(tx, self.topology, self.system, until, outcome))
+        # Where nobody but us makes rows, and none of them is linked already, there is nothing to look up first.
+        is_sure = not self.system.is_source and until - cursor <= CHUNK_ENTRIES
+        await self.hub.transact(lambda tx: settle(tx, self.topology, self.system, until, outcome, is_sure=is_sure))
         return Delivered(cursor, until, outcome)
 
     def writer(self, part: PlacePart) -> Writer | TableHeld:
@@ -190,6 +192,9 @@ class _Writing:
 
     async def _write_alive(self, part: PlacePart, writer: Writer, items: list[Item], gathered: Gathered) -> None:
         """Inserts and updates of one place; in rounds, where records refer to others of the same place."""
+        if not writer.references:
+            await self._write_ready(part, writer, [(item, document(part, item.entry)) for item in items])
+            return
         waiting = items
         while waiting:
             ready: list[tuple[Item, CanonicalRow]] = []
@@ -207,7 +212,7 @@ class _Writing:
                 for item in later:
                     self._wait(part, item, missing[item.rid])
                 return
-            await self._write_ready(part, writer, ready, gathered)
+            await self._write_ready(part, writer, ready)
             waiting = later
 
     def _keyed(
@@ -228,9 +233,7 @@ class _Writing:
             row = (*row[:n], key, *row[n + 1 :])
         return row, 0
 
-    async def _write_ready(
-        self, part: PlacePart, writer: Writer, ready: list[tuple[Item, CanonicalRow]], gathered: Gathered
-    ) -> None:
+    async def _write_ready(self, part: PlacePart, writer: Writer, ready: list[tuple[Item, CanonicalRow]]) -> None:
         inserts: list[tuple[Item, CanonicalRow]] = []
         assigned: list[tuple[Item, CanonicalRow]] = []
         updates: dict[int, list[tuple[Item, CanonicalRow]]] = {}
@@ -238,8 +241,6 @@ class _Writing:
             item = pair[0]
             if item.problem is not None:
                 self._refuse(item, item.problem)
-            elif item.is_new and (part.id, item.key) in gathered.taken:
-                self._refuse(item, _key_taken(self.lane.system, part))
             elif item.key is None:
                 assigned.append(pair)
             elif item.is_new or (item.mask & 1 << ALIVE and item.entry.value(ALIVE)):
@@ -415,13 +416,3 @@ def _writer(part: PlacePart, shape: Shape | None, system: SystemPart) -> Writer 
         return part.place.writer(shape, part.entity)
     except TableHeld as error:
         return error
-
-
-def _key_taken(system: SystemPart, part: PlacePart) -> RowRefused:
-    key = ", ".join(part.place.key)
-    return RowRefused(
-        f"system {system.name}, table {part.place.table}: the key ({key}) of this record belongs to another record",
-        hint="Compare the two records with `concord explain`; if they are one, run `concord review`.",
-        reason="key",
-        table=part.place.table,
-    )

@@ -49,8 +49,6 @@ class Gathered:
     items: dict[int, list[Item]]
     keys: dict[int, dict[int, str]]
     aliases: dict[int, int]
-    taken: set[tuple[int, str]]
-    """(place, key) that new records would get but other records have."""
     rids: set[int]
     """Records that were due, written or not."""
 
@@ -82,11 +80,12 @@ def gather(
     for first, mask, entry in due.values():
         by_entity.setdefault(entry.entity, []).append((first, mask, entry))
     for entity, found in by_entity.items():
-        for item in _placed(tx, system, entity, found, fresh):
-            items.setdefault(item.part.id, []).append(item)
+        for part, placed in _placed(tx, system, entity, found, fresh, after):
+            if placed:
+                items.setdefault(part.id, []).extend(placed)
     keys, aliases = _referred(tx, topology, items, fresh)
-    taken = _name_newcomers(tx, topology, items)
-    return Gathered(items=items, keys=keys, aliases=aliases, taken=taken, rids=rids)
+    _name_newcomers(tx, topology, items)
+    return Gathered(items=items, keys=keys, aliases=aliases, rids=rids)
 
 
 def _due(
@@ -120,28 +119,39 @@ def _reaches(tx: HubTransaction, system: int, entry: Entry, *, is_recovery: bool
 
 
 def _placed(
-    tx: HubTransaction, system: SystemPart, entity: int, found: list[tuple[int, int, Entry]], fresh: Fresh
-) -> Iterable[Item]:
-    """Items with the place each record has or would get at the system; none for those that do not go there."""
+    tx: HubTransaction,
+    system: SystemPart,
+    entity: int,
+    found: list[tuple[int, int, Entry]],
+    fresh: Fresh,
+    after: int,
+) -> Iterable[tuple[PlacePart, list[Item]]]:
+    """Items by the place each record has or would get at the system; none for those that do not go there."""
     parts = system.places_of(entity)
     unplaced = {entry.rid: (first, mask, entry) for first, mask, entry in found}
     for part in parts:
-        keys = _keys(tx, part.id, list(unplaced), fresh)
-        left = tx.left_of(part.id)
+        # Where nobody but us makes rows, a record born in this chunk has none.
+        asked = list(unplaced) if system.is_source else [rid for rid in unplaced if rid <= after]
+        keys = _keys(tx, part.id, asked, fresh)
+        left = tx.left_of(part.id) if keys else set[int]()
+        placed: list[Item] = []
         for rid, key in keys.items():
             first, mask, entry = unplaced.pop(rid)
             if rid not in left:
-                yield Item(rid, first, mask, entry, part, key)
-    for rid, (first, mask, entry) in unplaced.items():
-        if not entry.value(ALIVE):
+                placed.append(Item(rid, first, mask, entry, part, key))
+        yield part, placed
+    for part in parts:
+        if part.place.key_rule is KeyRule.NONE:
             continue
-        part = next((p for p in parts if p.place.key_rule is not KeyRule.NONE and _accepts(p, entry)), None)
-        if part is not None:
-            yield Item(rid, first, mask, entry, part, None, is_new=True)
-
-
-def _accepts(part: PlacePart, entry: Entry) -> bool:
-    return part.place.accepts(part.entity)(document(part, entry))
+        accepts = part.place.accepts(part.entity)
+        placed = [
+            Item(rid, first, mask, entry, part, None, True)
+            for rid, (first, mask, entry) in unplaced.items()
+            if entry.value(ALIVE) and accepts(document(part, entry))
+        ]
+        for item in placed:
+            del unplaced[item.rid]
+        yield part, placed
 
 
 def document(part: PlacePart, entry: Entry) -> CanonicalRow:
@@ -181,9 +191,8 @@ def _keys(tx: HubTransaction, place: int, rids: list[int], fresh: Fresh) -> dict
     return keys
 
 
-def _name_newcomers(tx: HubTransaction, topology: Topology, items: dict[int, list[Item]]) -> set[tuple[int, str]]:
-    """Give new records their keys, where the mapping makes them; returns keys that belong to others already."""
-    taken: set[tuple[int, str]] = set()
+def _name_newcomers(tx: HubTransaction, topology: Topology, items: dict[int, list[Item]]) -> None:
+    """Give new records their keys, where the mapping makes them. A key that another record has is a problem."""
     for place, found in items.items():
         part = topology.places[place]
         new = [item for item in found if item.is_new]
@@ -196,5 +205,21 @@ def _name_newcomers(tx: HubTransaction, topology: Topology, items: dict[int, lis
             except ValueRefused as problem:
                 item.problem = problem
         known = tx.load_rids(place, [item.key for item in new if item.key is not None])
-        taken.update((place, item.key) for item in new if item.key is not None and item.key in known)
-    return taken
+        given: set[str] = set()
+        for item in new:
+            key = item.key
+            if key is None:
+                continue
+            if known.get(key, item.rid) != item.rid or key in given:
+                item.problem = _key_taken(part)
+            given.add(key)
+
+
+def _key_taken(part: PlacePart) -> ValueRefused:
+    key = ", ".join(part.place.key)
+    return ValueRefused(
+        f"table {part.place.table}: the key ({key}) made for this record belongs to another record",
+        hint="Compare the two with `concord explain`; change that value in one, or the rule in `allocate`.",
+        table=part.place.table,
+        field=key,
+    )

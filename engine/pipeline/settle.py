@@ -56,13 +56,21 @@ def prepared(tx: HubTransaction, system: SystemPart, seq: int) -> list[Refusal]:
     return msgspec.msgpack.decode(found[0][0], type=Prepared).refusals if found else []
 
 
-def settle(tx: HubTransaction, topology: Topology, system: SystemPart, seq: int, outcome: Outcome) -> None:
-    """The target holds everything up to `seq` but the refusals: move the cursor."""
+def settle(
+    tx: HubTransaction, topology: Topology, system: SystemPart, seq: int, outcome: Outcome, *, is_sure: bool = False
+) -> None:
+    """The target holds everything up to `seq` but the refusals: move the cursor. `is_sure`: no new row's key or record
+    can be linked already."""
     refused = {refusal.parked.rid for refusal in outcome.refusals}
     _unpark(tx, system, outcome.rids - refused)
     for refusal in outcome.refusals:
         _park(tx, system, refusal)
-    linked = add_links(tx, topology, system, outcome.links, seq)
+    if is_sure:
+        for place, key, rid in outcome.links:
+            tx.link(place, key, rid, seq)
+        linked = {rid for _, _, rid in outcome.links}
+    else:
+        linked = add_links(tx, topology, system, outcome.links, seq)
     tx.write(
         "update system set cursor = max(cursor, ?1), marker = case when ?2 then ?1 else marker end,"
         " delivered_at = case when ?2 then ?3 else delivered_at end, rows_written = rows_written + ?4,"
