@@ -27,6 +27,7 @@ from engine.errors import (
 )
 
 T = TypeVar("T")
+PLAIN_WIDTH = 10_000
 
 
 class Exit(enum.IntEnum):
@@ -133,18 +134,27 @@ def print_json(document: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """A table as wide as the terminal, on stdout, or plain where that is none. `empty` is said when there are no
-    rows."""
+    """A table on stdout: folded to fit a terminal, and elsewhere as wide as its values. `empty` is said when there are
+    no rows."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(soft_wrap=False)
+    # Without a terminal rich would fold at 80 columns, in the middle of words that scripts look for.
+    console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     if not rows:
         console.print(Text(empty))
         return
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        # One blank on the right of each column and the box's one: ten columns of `concord status` fit 80.
+        padding=(0, 1, 0, 0),
+    )
     for n, name in enumerate(columns):
         is_number = all(isinstance(row[n], (int, float)) or row[n] in ("", "-") for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
