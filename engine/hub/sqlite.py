@@ -21,7 +21,7 @@ import apsw
 
 from engine.errors import HubBusy, HubCorrupt, HubError, HubFull
 from engine.hub.database import Database, open_database
-from engine.hub.transaction import HubTransaction
+from engine.hub.transaction import HubTransaction, Recent
 from engine.ports import Clock
 from migrations import migrations
 
@@ -31,6 +31,8 @@ T = TypeVar("T")
 CACHE_KIB = 96 * 1024
 # Pages in the write-ahead log before it is copied back; the default of 1,000 has every batch pay for a checkpoint.
 CHECKPOINT_PAGES = 20_000
+# Two or three batches: a target that keeps up with its sources finds what it needs in memory.
+RECENT_ENTRIES = 30_000
 BUSY_SECONDS_MAX = 10.0
 
 
@@ -51,7 +53,8 @@ class SqliteHub:
         assert row is not None
         self.hub_id: str = row[0]
         self.epoch: int = row[1]
-        self.transaction = HubTransaction(connection, clock)
+        self._recent = Recent(RECENT_ENTRIES)
+        self.transaction = HubTransaction(connection, clock, self._recent)
 
     async def transact(self, work: Callable[[HubTransaction], T]) -> T:
         """Run `work` in one transaction, durable when this returns; an exception rolls everything back.
@@ -91,7 +94,7 @@ class SqliteHub:
         with translated(self.path):
             self._reader.execute("begin")
             try:
-                return work(HubTransaction(self._reader, self._clock))
+                return work(HubTransaction(self._reader, self._clock, self._recent))
             finally:
                 self._reader.execute("rollback")
 
@@ -111,7 +114,9 @@ def connect(path: Path | None, *, read_only: bool = False) -> Database:
     """A connection with the hub's settings; None: a hub in memory."""
     with translated(path):
         connection = open_database(path, read_only=read_only)
-        connection.set_busy_timeout(int(BUSY_SECONDS_MAX * 1000))
+        connection.set_busy_timeout(int(# Two or three batches: a target that keeps up with its sources finds what it needs in memory.
+RECENT_ENTRIES = 30_000
+BUSY_SECONDS_MAX * 1000))
         connection.execute(f"pragma cache_size = -{CACHE_KIB}")
         if not read_only:
             if connection.execute("pragma journal_mode = wal").fetchone() not in (("wal",), ("memory",)):

@@ -76,12 +76,45 @@ class Parked(msgspec.Struct, kw_only=True):
     id: int = 0
 
 
+class Recent:
+    """The newest committed entries, as they were appended: targets that keep up need not read and decode them again.
+
+    One thread adds, others read. Entries are never changed once appended.
+    """
+
+    def __init__(self, entries_max: int) -> None:
+        self._entries_max = entries_max
+        self._runs: tuple[tuple[Entry, ...], ...] = ()
+
+    def add(self, run: Sequence[Entry]) -> None:
+        """Entries of one commit, in order, right behind those of the last."""
+        runs = (*self._runs, tuple(run))
+        count = sum(len(run) for run in runs)
+        while len(runs) > 1 and count > self._entries_max:
+            count -= len(runs[0])
+            runs = runs[1:]
+        self._runs = runs
+
+    def read(self, after: int, until: int) -> list[Entry] | None:
+        """Entries behind `after` up to `until`, or None when not all of them are here."""
+        runs = self._runs
+        if not runs or runs[0][0].seq > after + 1 or runs[-1][-1].seq < until:
+            return None
+        found: list[Entry] = []
+        for run in runs:
+            if run[-1].seq > after and run[0].seq <= until:
+                first = run[0].seq
+                found.extend(run[max(after + 1 - first, 0) : until + 1 - first])
+        return found
+
+
 class HubTransaction:
     """The hub as one transaction sees it. Valid inside `SqliteHub.transact` only."""
 
-    def __init__(self, connection: Database, clock: Clock) -> None:
+    def __init__(self, connection: Database, clock: Clock, recent: Recent | None = None) -> None:
         self.connection = connection
         self.clock = clock
+        self._recent = recent or Recent(0)
         self._overlaid: dict[int, set[int]] | None = None
         self._stretched: dict[int, set[int]] | None = None
         self._has_aliases: bool | None = None
@@ -96,6 +129,7 @@ class HubTransaction:
         self._versions: dict[int, Entry] = {}
         self._rids: dict[int, dict[str, int]] = {}
         self._documents: list[bytes] = []
+        self._appended: list[Entry] = []
         self._first_new: int | None = None
         self._changed: dict[int, int] = {}
         self._links: list[tuple[int, str | int, int, int]] = []
@@ -104,6 +138,8 @@ class HubTransaction:
 
     def settle(self) -> None:
         """The transaction was committed: what it cached may be stale for the next one."""
+        if self._appended:
+            self._recent.add(self._appended)
         self._clear()
 
     def forget(self) -> None:
@@ -132,6 +168,7 @@ class HubTransaction:
             self._first_new = seq
         self._last_seq = seq
         self._documents.append(encode_entry(entry))
+        self._appended.append(entry)
         rid = entry.rid
         if rid != seq:
             self._changed[rid] = seq
@@ -190,7 +227,10 @@ class HubTransaction:
         return self._entries
 
     def read_journal(self, after: int, until: int) -> list[Entry]:
-        """Entries behind `after` up to `until`, in order."""
+        """Entries behind `after` up to `until`, in order; only what is committed."""
+        recent = self._recent.read(after, until)
+        if recent is not None:
+            return recent
         rows = self.connection.execute("select doc from journal where seq > ? and seq <= ?", (after, until))
         return decode_entries([row[0] for row in rows])
 
