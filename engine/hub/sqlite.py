@@ -114,9 +114,7 @@ def connect(path: Path | None, *, read_only: bool = False) -> Database:
     """A connection with the hub's settings; None: a hub in memory."""
     with translated(path):
         connection = open_database(path, read_only=read_only)
-        connection.set_busy_timeout(int(# Two or three batches: a target that keeps up with its sources finds what it needs in memory.
-RECENT_ENTRIES = 30_000
-BUSY_SECONDS_MAX * 1000))
+        connection.set_busy_timeout(int(BUSY_SECONDS_MAX * 1000))
         connection.execute(f"pragma cache_size = -{CACHE_KIB}")
         if not read_only:
             if connection.execute("pragma journal_mode = wal").fetchone() not in (("wal",), ("memory",)):
