@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from engine.errors import ConcordError
 
 STOP_SECONDS_MAX = 40.0
+PAUSED_SECONDS_MAX = 20.0
 TAIL_SECONDS = 0.05
 
 
@@ -78,6 +80,17 @@ class DemoDaemon:
         """Until the log says that the daemon runs."""
         while not self._is_started.wait(TAIL_SECONDS):
             self.require_running()
+
+    def wait_paused(self, system: str) -> None:
+        """Until the log says that the lane into the system has paused. Raises `ConcordError` if it does not."""
+        deadline = time.monotonic() + PAUSED_SECONDS_MAX
+        while self.pulses[system].target != "paused":
+            self.require_running()
+            if time.monotonic() > deadline:
+                raise ConcordError(
+                    f"the {system} cannot be written, and its lane did not pause", hint=f"Read {self.log_path}."
+                )
+            time.sleep(TAIL_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL: it gets no chance to put anything in order."""

@@ -162,12 +162,7 @@ def system_down(day: Day) -> None:
                     (second.company_id,))  # fmt: skip
         day.watch(fsm, crm)
         day.show_arrivals(fsm, crm, what="{0}")
-        started = time.monotonic()
-        while day.daemon.pulses["erp"].target != "paused":
-            day.daemon.require_running()
-            if time.monotonic() - started > 15:
-                break
-            time.sleep(0.02)
+        day.daemon.wait_paused("erp")
         day.stage.decision(
             "erp: its lane is paused and tries again by itself; what it misses waits in the hub's journal"
         )
