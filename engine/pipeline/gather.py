@@ -14,16 +14,13 @@ from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE
 from engine.model.record import Entry
 from engine.model.value import CanonicalRow
+from engine.pipeline.slow import JOINED
 from engine.pipeline.topology import PlacePart, SystemPart, Topology
 from engine.ports import KeyRule
 
 # What one read of the journal brings into memory. A delivery of more (one huge source transaction) goes chunk by chunk
 # through the same target transaction.
 CHUNK_ENTRIES = 10_000
-
-JOINED = 1
-"""`Stretch.refused` of a record that was linked to a row nobody had delivered: from the beginning."""
-
 
 @dataclass(slots=True)
 class Item:

@@ -19,6 +19,9 @@ from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology
 from engine.ports import Deletes
 
 SCAN_RECORDS = 5_000
+JOINED = 0
+"""`Stretch.refused` of a record that was linked to a row which nobody had delivered: from the beginning. No refusal has
+this seq."""
 
 
 class Slow:
@@ -115,14 +118,14 @@ class Slow:
         tx, system = self.tx, self.system.id
         tx.write("delete from stretch where system = ? and rid = ?", (system, rid))
         tx.write("delete from parked where direction = 'target' and system = ? and rid = ?", (system, rid))
-        tx.set_stretch(system, rid, Stretch(1, None))
+        tx.set_stretch(system, rid, Stretch(JOINED, None))
         self.apply(entity, rid, _sent(record), time, 0)
         entry = self.current(rid)
         mask = sum(1 << n for n, v in enumerate(record) if v is not ABSENT and v != entry.value(n))
         good = tx.last_seq + 1
         if mask and entity.concerned & self.system.bit:
             self.again(entry, mask, self.system.bit)
-        tx.set_stretch(system, rid, Stretch(1, good))
+        tx.set_stretch(system, rid, Stretch(JOINED, good))
 
     def take_row(
         self, part: PlacePart, entity: EntityPart, key: str, record: CanonicalRow, time: int, seen: int
