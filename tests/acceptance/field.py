@@ -1,14 +1,19 @@
-"""A small field for acceptance tests: a few PostgreSQL databases of different shapes, a configuration, and the daemon.
+"""A small field for acceptance tests: a few databases of different shapes, a configuration, and the daemon.
 
-The daemon runs as it does in production: the command `concord` in a process of its own.
+Each system is a PostgreSQL database or a SQLite file; the shapes are the same. The daemon runs as it does in
+production: the command `concord` in a process of its own.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -99,42 +104,88 @@ account = { column = "client_no", reference = "account" }
 label = "label"
 """
 
+SQLITE_OTHER_SCHEMA = """
+create table client (
+    client_no integer primary key autoincrement, title varchar(200), mail text, tel text,
+    credit numeric(12, 2), addr_street text, addr_city text, changed_at text not null default current_timestamp
+);
+create unique index client_mail on client (mail);
+create table place (
+    place_no integer primary key autoincrement,
+    client_no integer not null references client on delete cascade, label text not null
+);
+"""
+# An application waits for another writer as long as this, then it fails: nobody may hold the write lock longer.
+USER_SECONDS_MAX = 20.0
+
 
 @dataclass
 class Field:
-    """Databases `crm`, `fsm`, `erp` in one server, and a folder with the configuration."""
+    """Databases `crm`, `fsm`, `erp`, and a folder with the configuration.
 
-    server: PostgresServer
+    Those named in `files` are SQLite files in that folder, the others databases of the server; with files alone there
+    need be no server.
+    """
+
+    server: PostgresServer | None
     directory: Path
     prefix: str
     systems: tuple[str, ...] = ("crm", "fsm", "erp")
+    files: frozenset[str] = frozenset()
     daemons: list[subprocess.Popen[bytes]] = field(default_factory=lambda: [])
 
     def dsn(self, system: str) -> str:
+        assert self.server is not None
         return self.server.dsn(f"{self.prefix}_{system}")
+
+    def path(self, system: str) -> Path:
+        """The file of a SQLite system."""
+        return self.directory / f"{system}.sqlite"
 
     def connect(self, system: str) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self.dsn(system), autocommit=True)
 
+    @contextmanager
+    def application(self, system: str) -> Generator[Application]:
+        """A connection of one of the system's own programs, whichever kind the system is."""
+        if system not in self.files:
+            with self.connect(system) as server:
+                yield Application(server, is_file=False)
+            return
+        with closing(sqlite3.connect(self.path(system), isolation_level=None, timeout=USER_SECONDS_MAX)) as file:
+            file.execute("pragma foreign_keys = on")
+            yield Application(file, is_file=True)
+
     def create(self) -> None:
         config = ['dictionary = "dictionary.toml"', "[hub]", 'path = "hub.sqlite"']
         (self.directory / "dictionary.toml").write_text(DICTIONARY)
-        with psycopg.connect(self.server.dsn("postgres"), autocommit=True) as admin:
-            for system in self.systems:
-                admin.execute(f"create database {self.prefix}_{system}".encode())
         for system in self.systems:
-            with self.connect(system) as connection:
-                connection.execute((CRM_SCHEMA if system == "crm" else OTHER_SCHEMA).encode())
-            (self.directory / f"{system}.toml").write_text(CRM_MAPPING if system == "crm" else OTHER_MAPPING)
-            config += [
-                f"[systems.{system}]",
-                'plugin = "postgres"',
-                f'mapping = "{system}.toml"',
-                f'dsn = "{self.dsn(system)}"',
+            mapping = CRM_MAPPING if system == "crm" else OTHER_MAPPING
+            config += [f"[systems.{system}]", f'mapping = "{system}.toml"']
+            if system in self.files:
+                self._create_file(system)
+                mapping = mapping.replace("public.", "")
+                config += ['plugin = "sqlite"', f'path = "{self.path(system).name}"']
+            else:
+                self._create_database(system)
                 # Two fields in one server must not fight over names that are unique there.
-                f'slot = "{self.prefix}_{system}"',
-            ]
+                config += ['plugin = "postgres"', f'dsn = "{self.dsn(system)}"', f'slot = "{self.prefix}_{system}"']
+            (self.directory / f"{system}.toml").write_text(mapping)
         (self.directory / "concord.toml").write_text("\n".join(config) + "\n")
+
+    def _create_database(self, system: str) -> None:
+        assert self.server is not None
+        with psycopg.connect(self.server.dsn("postgres"), autocommit=True) as admin:
+            admin.execute(f"create database {self.prefix}_{system}".encode())
+        with self.connect(system) as connection:
+            connection.execute((CRM_SCHEMA if system == "crm" else OTHER_SCHEMA).encode())
+
+    def _create_file(self, system: str) -> None:
+        with closing(sqlite3.connect(self.path(system), isolation_level=None)) as file:
+            # One file keeps SQLite's default, in which readers and the writer stand in each other's way.
+            if system != "fsm":
+                file.execute("pragma journal_mode = wal")
+            file.executescript(CRM_SCHEMA if system == "crm" else SQLITE_OTHER_SCHEMA)
 
     def drop(self) -> None:
         for daemon in self.daemons:
@@ -142,7 +193,8 @@ class Field:
                 daemon.kill()
             daemon.wait()
         for system in self.systems:
-            self.server.drop_database(f"{self.prefix}_{system}")
+            if self.server is not None and system not in self.files:
+                self.server.drop_database(f"{self.prefix}_{system}")
 
     def concord(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
@@ -160,3 +212,33 @@ class Field:
     def log(self) -> str:
         path = self.directory / "daemon.log"
         return path.read_text() if path.exists() else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What one of a system's own programs does with its database. SQL has `?` for values in both kinds."""
+
+    connection: Any
+    is_file: bool
+
+    def run(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """One statement; its rows, if it gives any."""
+        text = sql if self.is_file else sql.replace("?", "%s").encode()
+        cursor = self.connection.execute(text, values)
+        return cursor.fetchall() if cursor.description is not None else []
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        # SQLite's write lock is taken at once: one that begins by reading may find the lock taken later, for good.
+        self.run("begin immediate" if self.is_file else "begin")
+        try:
+            yield
+            self.run("commit")
+        except BaseException:
+            self.connection.rollback()
+            raise
+
+    @property
+    def for_update(self) -> str:
+        """What makes a row read in a transaction stay as it is until its end."""
+        return "" if self.is_file else " for update"
