@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from engine.model.table import Column, Form, Kind, Shape
 from plugins.sqlite.connect import Connection, quoted
@@ -30,12 +31,26 @@ _KINDS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """A set of columns that no two rows have in common, as an index enforces it; the primary key's too."""
+
+    columns: tuple[str, ...]
+    collations: tuple[str, ...]
+    is_key: bool
+
+
 def read_shapes(connection: Connection, tables: Iterable[str] | None) -> dict[str, Shape]:
     """Shapes of the tables that exist; None: of every table that is neither SQLite's nor ours."""
-    rows = connection.execute("select name from sqlite_schema where type = 'table'")
-    listed = [name for (name,) in rows if not name.startswith(("sqlite_", PREFIX))]
+    listed = list_tables(connection)
     wanted = listed if tables is None else [name for name in tables if name in listed]
     return {name: read_shape(connection, name) for name in wanted}
+
+
+def list_tables(connection: Connection) -> list[str]:
+    """Ordinary tables: virtual ones and the shadows behind them take no triggers."""
+    rows = connection.execute("select name from pragma_table_list where schema = 'main' and type = 'table'")
+    return sorted(name for (name,) in rows if not name.startswith(("sqlite_", PREFIX)))
 
 
 def read_shape(connection: Connection, table: str) -> Shape:
@@ -45,9 +60,9 @@ def read_shape(connection: Connection, table: str) -> Shape:
     )
     keyed = sorted((pk, name) for name, _, _, _, pk, _ in rows if pk)
     key = tuple(name for _, name in keyed)
-    is_assigned = len(keyed) == 1 and _is_integer_key(rows, key[0]) and not _is_without_rowid(connection, table)
+    is_assigned = len(keyed) == 1 and not _has_key_index(connection, table)
     columns = [_column(row, is_assigned=is_assigned and row[0] == key[0]) for row in rows if row[5] != 1]
-    if not key:
+    if not key and all(column.name.lower() != ROWID for column in columns):
         key = (ROWID,)
         columns.append(Column(name=ROWID, kind=Kind.INTEGER, type="INTEGER", is_nullable=False, is_assigned=True))
     return Shape(
@@ -55,21 +70,15 @@ def read_shape(connection: Connection, table: str) -> Shape:
         columns=tuple(columns),
         form=Form.NATIVE,
         key=key,
-        unique=tuple(unique for unique in _unique(connection, table) if unique != key),
-        has_triggers=_has_effects(connection, table),
+        unique=tuple(unique.columns for unique in read_uniques(connection, table) if not unique.is_key),
+        has_triggers=has_effects(connection, table),
     )
 
 
-def _is_integer_key(rows: list[tuple[object, ...]], name: str) -> bool:
-    """INTEGER PRIMARY KEY, exactly so spelt, is the rowid (https://www.sqlite.org/lang_createtable.html#rowid)."""
-    return any(row[0] == name and str(row[1]).upper() == "INTEGER" for row in rows)
-
-
-def _is_without_rowid(connection: Connection, table: str) -> bool:
-    found = connection.execute(
-        "select wr from pragma_table_list where schema = 'main' and name = ?", (table,)
-    ).fetchone()
-    return bool(found and found[0])
+def _has_key_index(connection: Connection, table: str) -> bool:
+    """Only a primary key that is the rowid itself has no index (https://www.sqlite.org/lang_createtable.html#rowid)."""
+    found = connection.execute("select 1 from pragma_index_list(?) where origin = 'pk'", (table,)).fetchone()
+    return found is not None
 
 
 def _column(row: tuple[object, ...], *, is_assigned: bool) -> Column:
@@ -91,28 +100,55 @@ def _column(row: tuple[object, ...], *, is_assigned: bool) -> Column:
     )
 
 
-def _unique(connection: Connection, table: str) -> Iterable[tuple[str, ...]]:
-    indexes = connection.execute(
-        'select name from pragma_index_list(?) where "unique" = 1 and partial = 0 order by name', (table,)
+def read_uniques(connection: Connection, table: str) -> tuple[Unique, ...]:
+    """What must be unique, by columns. A primary key that is the rowid itself is there too; parts of a table and
+    expressions are not (see `blind_indexes`)."""
+    found: list[Unique] = []
+    for index, origin, is_partial in _unique_indexes(connection, table):
+        terms = _index_terms(connection, index)
+        if not is_partial and all(name is not None for name, _ in terms):
+            names = tuple(str(name) for name, _ in terms)
+            found.append(Unique(names, tuple(collation for _, collation in terms), is_key=origin == "pk"))
+    if not any(unique.is_key for unique in found):
+        rows = connection.execute("select name from pragma_table_xinfo(?) where pk", (table,))
+        found.extend(Unique((str(name),), ("BINARY",), is_key=True) for (name,) in list(rows))
+    return tuple(found)
+
+
+def blind_indexes(connection: Connection, table: str) -> list[str]:
+    """Unique indexes over expressions or over a part of the table: what REPLACE deletes for them is not captured."""
+    return [
+        index
+        for index, _, is_partial in _unique_indexes(connection, table)
+        if is_partial or any(name is None for name, _ in _index_terms(connection, index))
+    ]
+
+
+def _unique_indexes(connection: Connection, table: str) -> list[tuple[str, str, int]]:
+    rows = connection.execute(
+        'select name, origin, partial from pragma_index_list(?) where "unique" = 1 order by name', (table,)
     )
-    for (index,) in list(indexes):
-        names = [
-            name for (name,) in connection.execute("select name from pragma_index_info(?) order by seqno", (index,))
-        ]
-        if all(name is not None for name in names):
-            yield tuple(names)
+    return [(str(name), str(origin), int(partial)) for name, origin, partial in rows]
 
 
-def _has_effects(connection: Connection, table: str) -> bool:
-    """Whether writing here may change more than what is written: triggers of others, cascading foreign keys."""
+def _index_terms(connection: Connection, index: str) -> list[tuple[str | None, str]]:
+    rows = connection.execute("select name, coll from pragma_index_xinfo(?) where key order by seqno", (index,))
+    return [(name, str(collation)) for name, collation in rows]
+
+
+def has_effects(connection: Connection, table: str | None = None) -> bool:
+    """Whether writing to the table may change more than what is written: triggers of its owner, foreign keys that
+    cascade from it or to it. None: whether any table is such."""
     triggers = connection.execute(
-        "select 1 from sqlite_schema where type = 'trigger' and tbl_name = ?"
-        " and name not like 'concord\\_%' escape '\\'",
+        "select 1 from sqlite_schema where type = 'trigger' and name not like 'concord\\_%' escape '\\'"
+        " and (?1 is null or tbl_name = ?1 collate nocase)",
         (table,),
     ).fetchone()
     cascades = connection.execute(
-        "select 1 from pragma_foreign_key_list(?) where on_delete not in ('NO ACTION', 'RESTRICT')"
-        " or on_update not in ('NO ACTION', 'RESTRICT')",
+        "select 1 from pragma_table_list child, pragma_foreign_key_list(child.name) reference"
+        " where child.schema = 'main' and child.type = 'table' and (on_delete not in ('NO ACTION', 'RESTRICT')"
+        " or on_update not in ('NO ACTION', 'RESTRICT'))"
+        ' and (?1 is null or child.name = ?1 collate nocase or reference."table" = ?1 collate nocase)',
         (table,),
     ).fetchone()
     return triggers is not None or cascades is not None

@@ -6,8 +6,8 @@ event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
 import anyio
@@ -25,7 +25,9 @@ Row = tuple[Any, ...]
 
 class Rows(Protocol):
     def __iter__(self) -> Iterator[Row]: ...
+    def __next__(self) -> Row: ...
     def fetchone(self) -> Row | None: ...
+    def close(self) -> None: ...
 
 
 class Connection(Protocol):
@@ -37,6 +39,8 @@ class Connection(Protocol):
     def executemany(self, statements: str, sequenceofbindings: Iterable[Sequence[Any]]) -> Rows: ...
     def set_busy_timeout(self, milliseconds: int) -> None: ...
     def changes(self) -> int: ...
+    def config(self, op: int, *args: int) -> int: ...
+    def status(self, op: int, reset: bool = ...) -> tuple[int, int]: ...
     def close(self) -> None: ...
 
 
@@ -87,6 +91,34 @@ async def session(site: Site, config: SqliteConfig) -> AsyncGenerator[Session]:
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(connection.close)
+
+
+@contextmanager
+def transaction(connection: Connection) -> Generator[None]:
+    """Holds the write lock; commits, or rolls back when the block or the commit fails."""
+    connection.execute("begin immediate")
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+@contextmanager
+def snapshot(connection: Connection) -> Generator[None]:
+    """All reads of the block see one state of the database."""
+    connection.execute("begin")
+    try:
+        yield
+    finally:
+        roll_back(connection)
+
+
+def roll_back(connection: Connection) -> None:
+    """SQLite has done so already after some errors (https://www.sqlite.org/lang_transaction.html, section 3)."""
+    if connection.in_transaction:
+        connection.execute("rollback")
 
 
 def quoted(name: str) -> str:

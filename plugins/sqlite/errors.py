@@ -1,7 +1,7 @@
 """SQLite's errors as Concord's, translated here and nowhere else.
 
 The messages of constraint errors name tables and columns, never values (sqlite3.c, `sqlite3UniqueConstraint` and its
-neighbours); all others are rebuilt from the result code.
+neighbours), but for those that a trigger of the owner raises; all others are rebuilt from the result code.
 """
 
 from __future__ import annotations
@@ -20,8 +20,50 @@ from engine.errors import (
     TargetBusy,
 )
 
-_FAILED = re.compile(r"(UNIQUE|NOT NULL|CHECK|FOREIGN KEY|PRIMARY KEY|datatype)[^:]*(?:: (.+))?")
-_REASONS = {"UNIQUE": "unique", "PRIMARY KEY": "unique", "NOT NULL": "not_null", "CHECK": "check"}
+_CODES = {
+    apsw.SQLITE_CONSTRAINT_UNIQUE: "unique",
+    apsw.SQLITE_CONSTRAINT_PRIMARYKEY: "unique",
+    apsw.SQLITE_CONSTRAINT_ROWID: "unique",
+    apsw.SQLITE_CONSTRAINT_NOTNULL: "not_null",
+    apsw.SQLITE_CONSTRAINT_CHECK: "check",
+    apsw.SQLITE_CONSTRAINT_FOREIGNKEY: "foreign_key",
+    apsw.SQLITE_CONSTRAINT_DATATYPE: "value",
+}
+# "UNIQUE constraint failed: t.a, t.b"; "CHECK constraint failed: name"; "cannot store TEXT value in INTEGER column t.c"
+_NAMES = re.compile(r"(?:constraint failed: | column )(.+)$", re.DOTALL)
+_HINT = "Run `concord parked list`; correct the value where it was written, or the mapping."
+_FOREIGN_HINT = "It is tried again by itself; if it stays, look where the row it refers to should come from."
+
+
+def row_refused(
+    reason: str,
+    system: str,
+    table: str,
+    row_index: int | None = None,
+    *,
+    column: str = "",
+    constraint: str = "",
+    said: str = "",
+) -> RowRefused:
+    """A refusal in our words."""
+    default = {
+        "unique": f"another row has the same {column}",
+        "not_null": f"column {column} must not be null",
+        "check": f"check {constraint} failed",
+        "foreign_key": "it refers to a row that is not there, or is referred to",
+        "value": f"a value has the wrong type for column {column}",
+    }.get(reason, "a constraint or a trigger of the table refuses the row")
+    where = f"system {system}, table {table}" + (f", column {column}" if said and column else "")
+    names = {name: text for name, text in (("column", column), ("constraint", constraint)) if text}
+    return RowRefused(
+        f"{where}: {said or default}",
+        hint=_FOREIGN_HINT if reason == "foreign_key" else _HINT,
+        row_index=row_index,
+        reason=reason,
+        system=system,
+        table=table,
+        **names,
+    )
 
 
 def translate(error: apsw.Error, *, system: str, table: str = "", row_index: int | None = None) -> ConcordError:
@@ -29,7 +71,7 @@ def translate(error: apsw.Error, *, system: str, table: str = "", row_index: int
     where = f"system {system}" + (f", table {table}" if table else "")
     context: dict[str, Any] = {"system": system, "table": table}
     if isinstance(error, apsw.ConstraintError):
-        return _refused(error, where, context, row_index)
+        return _refused(error, system, table, row_index)
     if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.SchemaChangeError)):
         return TargetBusy(
             f"{where}: another program holds the database's write lock",
@@ -42,14 +84,9 @@ def translate(error: apsw.Error, *, system: str, table: str = "", row_index: int
         )
     if isinstance(error, apsw.FullError):
         return TargetBusy(f"{where}: no space is left on its disk", hint="Free space on the disk.", **context)
-    if isinstance(error, (apsw.MismatchError, apsw.TooBigError, apsw.RangeError)):
-        return RowRefused(
-            f"{where}: a value does not fit its column",
-            hint="Run `concord parked list`; correct the value where it was written.",
-            row_index=row_index,
-            reason="value",
-            **context,
-        )
+    if isinstance(error, (apsw.MismatchError, apsw.TooBigError)):
+        said = "a value does not fit its column" if isinstance(error, apsw.MismatchError) else "a row is too large"
+        return row_refused("value", system, table, row_index, said=said)
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         # Nothing can be read any more, whatever the lane does; it waits until somebody has restored the file.
         return SystemUnreachable(
@@ -66,39 +103,25 @@ def translate(error: apsw.Error, *, system: str, table: str = "", row_index: int
     return MalformedLog(f"{where}: SQLite failed ({type(error).__name__})", hint="Report this.", **context)
 
 
-def _refused(error: apsw.Error, where: str, context: dict[str, Any], row_index: int | None) -> RowRefused:
-    found = _FAILED.search(str(error))
-    kind, names = (found.group(1), found.group(2) or "") if found else ("", "")
-    columns = ", ".join(name.rpartition(".")[2] for name in names.split(", ")) if names else ""
-    if "FOREIGN KEY" in str(error):
-        return RowRefused(
-            f"{where}: a row it refers to is not there",
-            hint="It is tried again by itself; if it stays, look where the row it refers to should come from.",
-            row_index=row_index,
-            reason="foreign_key",
-            **context,
-        )
-    reason = _REASONS.get(kind, "value" if kind == "datatype" else "other")
-    said = {
-        "unique": f"another row has the same {columns}",
-        "not_null": f"column {columns} must not be null",
-        "check": f"check {names} failed",
-        "value": f"a value has the wrong type for column {columns}",
-    }.get(reason, "a constraint failed")
-    return RowRefused(
-        f"{where}: {said}",
-        hint="Run `concord parked list`; correct the value where it was written, or the mapping.",
-        row_index=row_index,
-        reason=reason,
-        column=columns,
-        **context,
-    )
+def _refused(error: apsw.Error, system: str, table: str, row_index: int | None) -> RowRefused:
+    reason = _CODES.get(getattr(error, "extendedresult", 0), "other")
+    found = _NAMES.search(str(error)) if reason in ("unique", "not_null", "check", "value") else None
+    names = found.group(1) if found else ""
+    if reason == "check":
+        return row_refused(reason, system, table, row_index, constraint=names)
+    # "index 'name'" is what SQLite says of an index over expressions.
+    columns = ", ".join(name.rpartition(".")[2] for name in names.split(", "))
+    return row_refused(reason, system, table, row_index, column=columns)
 
 
 def _sql(error: apsw.Error, where: str, context: dict[str, Any]) -> ConcordError:
     text = str(error)
-    if text.startswith(("no such table: concord_", "no such table: main.concord_")):
-        return SourceUnready(f"{where}: Concord's own tables are not there", hint="Run `concord setup`.", **context)
+    if "concord_" in text and text.startswith(("no such table", "no such column")):
+        return SourceUnready(
+            f"{where}: Concord's own tables are not there, or are of another make",
+            hint=f"Run `concord setup {context['system']}`.",
+            **context,
+        )
     if text.startswith(("no such table", "no such column", "table ", "no tables specified")):
         return RowRefused(
             f"{where}: the table or a column of it is gone",

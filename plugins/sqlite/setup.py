@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
 
 from engine.model.change import Page
 from engine.model.position import Position
 from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Finding, Health, Role, Step
-from plugins.sqlite.capture import journal_head
-from plugins.sqlite.catalog import PREFIX, read_shapes
-from plugins.sqlite.config import SqliteConfig
-from plugins.sqlite.connect import Connection, quoted, session
+from plugins.sqlite.catalog import ROWID, blind_indexes, list_tables, read_shapes, read_uniques
+from plugins.sqlite.config import SqliteConfig, database_path
+from plugins.sqlite.connect import Connection, quoted, session, snapshot, transaction
+from plugins.sqlite.journal import journal_head, read_layouts
 from plugins.sqlite.snapshot import read_page
 from plugins.sqlite.triggers import (
     CREATE_IDENTITY,
     CREATE_MARKER,
+    EVENTS,
     IDENTITY,
     JOURNAL,
+    LAYOUT,
     MARKER,
+    captured,
     create_journal,
     installed,
     journal_width,
+    trigger_name,
     triggers,
 )
+
+# A journal row's bytes are estimated from this many of them: to add them all up would take as long as it is long.
+SAMPLE_ROWS = 100
+# Number, operation, layout, time and delivery of a row.
+ROW_BYTES = 24
 
 
 class SqliteSystem:
@@ -44,56 +57,29 @@ class SqliteSystem:
 
     async def setup(self, tables: Sequence[str], role: Role) -> tuple[Step, ...]:
         def carry_out(connection: Connection) -> tuple[Step, ...]:
-            connection.execute("begin immediate")
-            try:
-                steps = _plan(connection, tables, role)
-                for step in steps:
-                    connection.execute(step.sql)
-                connection.execute("commit")
-            except BaseException:
-                connection.execute("rollback")
-                raise
-            return steps
+            with transaction(connection):
+                return _run(connection, _plan(connection, tables, role))
 
         async with session(self.site, self.config) as opened:
             return await opened.run(carry_out)
 
     async def teardown(self) -> tuple[Step, ...]:
         def carry_out(connection: Connection) -> tuple[Step, ...]:
-            connection.execute("begin immediate")
-            try:
-                steps = [
-                    Step(summary=f"drop trigger {name}", sql=f"drop trigger {quoted(name)};")
-                    for name in installed(connection)
-                ]
-                names = [name for (name,) in connection.execute("select name from sqlite_schema where type = 'table'")]
-                steps += [
-                    Step(summary=f"drop table {name}", sql=f"drop table {name};")
-                    for name in (JOURNAL, IDENTITY, MARKER)
-                    if name in names
-                ]
-                for step in steps:
-                    connection.execute(step.sql)
-                connection.execute("commit")
-            except BaseException:
-                connection.execute("rollback")
-                raise
-            return tuple(steps)
+            with transaction(connection):
+                return _run(connection, _plan_teardown(connection))
 
         async with session(self.site, self.config) as opened:
             return await opened.run(carry_out)
 
     async def check(self, tables: Sequence[str], role: Role) -> tuple[Finding, ...]:
         async with session(self.site, self.config) as opened:
-            return await opened.run(lambda connection: tuple(_check(connection, self.site.name, tables, role)))
+            path = database_path(self.site, self.config)
+            return await opened.run(lambda connection: tuple(_check(connection, path, self.site.name, tables, role)))
 
     async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
         def read(connection: Connection) -> Page:
-            connection.execute("begin")
-            try:
+            with snapshot(connection):
                 return read_page(connection, self.site.name, table, after, rows_max)
-            finally:
-                connection.execute("rollback")
 
         async with session(self.site, self.config) as opened:
             return await opened.run(read, table)
@@ -102,12 +88,32 @@ class SqliteSystem:
         def read(connection: Connection) -> Health:
             if journal_width(connection) < 0:
                 return Health(detail="no change journal")
-            row = connection.execute("select count(*) from concord_journal").fetchone()
-            kept = int(row[0]) if row else 0
-            return Health(head=Position((journal_head(connection),)), detail=f"{kept} rows in the change journal")
+            with snapshot(connection):
+                count, size = _retained(connection)
+                head = Position((journal_head(connection),))
+            return Health(head=head, retained_bytes=size, lag_bytes=size, detail=f"{count} rows in the change journal")
 
         async with session(self.site, self.config) as opened:
             return await opened.run(read)
+
+
+def _run(connection: Connection, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    for step in steps:
+        connection.execute(step.sql)
+    return steps
+
+
+def _retained(connection: Connection) -> tuple[int, int]:
+    """Rows in the journal, and about how many bytes they are."""
+    first, last = connection.execute("select min(id), max(id) from concord_journal").fetchone() or (None, None)
+    if first is None:
+        return 0, 0
+    # Ids leave no gaps, and the last row that was confirmed stays there as a sign.
+    count = last - first + 1
+    lengths = " + ".join(f"coalesce(length(cast(c{n} as blob)), 0)" for n in range(journal_width(connection)))
+    sample = f"select {ROW_BYTES} + {lengths} as size from concord_journal limit {SAMPLE_ROWS}"
+    (size,) = connection.execute(f"select avg(size) from ({sample})").fetchone() or (0,)
+    return count, int(count * size)
 
 
 def _plan(connection: Connection, tables: Sequence[str], role: Role) -> tuple[Step, ...]:
@@ -120,6 +126,7 @@ def _plan(connection: Connection, tables: Sequence[str], role: Role) -> tuple[St
         steps.append(Step(summary="create the table of assigned keys", sql=CREATE_IDENTITY))
     if Role.SOURCE in role:
         steps.extend(_plan_journal(connection, tables))
+        steps.extend(_plan_idle(connection, tables))
     return tuple(steps)
 
 
@@ -134,16 +141,58 @@ def _plan_journal(connection: Connection, tables: Sequence[str]) -> list[Step]:
         sql = "".join(f"alter table {JOURNAL} add column c{n};" for n in range(width, wanted))
         steps.append(Step(summary=f"widen the change journal to {wanted} columns", sql=sql))
     present = installed(connection)
+    layouts = read_layouts(connection) if width >= 0 else {}
+    layout_max = max(layouts, default=0)
     for shape in shapes.values():
-        ours = triggers(shape)
-        # A trigger of ours for this table that is not wanted any more belongs to an older set-up.
-        stale = [name for name in present if _belongs(name, shape.name, shapes) and name not in ours]
-        changed = [name for name, sql in ours.items() if name in present and not _is_same(present[name], sql)]
-        sql = "".join(f"drop trigger {quoted(name)};\n" for name in (*stale, *changed))
+        layout = _layout_of(shape, present, layouts)
+        sql = ""
+        if layout is None:
+            layout = layout_max = layout_max + 1
+        if not _is_described(layouts.get(layout), shape):
+            document = msgspec.json.encode(shape).decode().replace("'", "''")
+            name = shape.name.replace("'", "''")
+            sql += f"insert or replace into {LAYOUT} (id, name, shape) values ({layout}, '{name}', '{document}');\n"
+        ours = triggers(shape, read_uniques(connection, shape.name), layout)
+        named = {trigger_name(shape.name, event) for event in EVENTS}
+        # Triggers follow a table that is renamed, and may stand on another one now.
+        changed = [
+            name
+            for name, (table, text) in present.items()
+            if (name in ours and (table != shape.name or not _is_same(text, ours[name])))
+            or ((table == shape.name or name in named) and name not in ours)
+        ]
+        sql += "".join(f"drop trigger {quoted(name)};\n" for name in changed)
         sql += "".join(f"{text};\n" for name, text in ours.items() if name not in present or name in changed)
         if sql:
             steps.append(Step(summary=f"capture the changes of {shape.name}", sql=sql))
+        present = {name: found for name, found in present.items() if name not in changed}
     return steps
+
+
+def _plan_idle(connection: Connection, tables: Sequence[str]) -> list[Step]:
+    named = {trigger_name(table, event) for table in tables for event in EVENTS}
+    idle = [n for n, (table, _) in installed(connection).items() if table not in tables and n not in named]
+    sql = "".join(f"drop trigger {quoted(name)};\n" for name in idle)
+    return [Step(summary="stop capturing tables that take no part", sql=sql)] if idle else []
+
+
+def _layout_of(shape: Shape, present: dict[str, tuple[str, str]], layouts: dict[int, Shape]) -> int | None:
+    """The layout that says what the table is now. After a column was renamed it is the one of the triggers, whose text
+    SQLite has adapted: rows journalled before and after are alike."""
+    columns = tuple(column.name for column in shape.columns)
+    for table, sql in present.values():
+        layout, names = captured(sql)
+        if table == shape.name and names == columns and layout in layouts:
+            return layout
+    for layout, known in reversed(layouts.items()):
+        if known.name == shape.name and tuple(column.name for column in known.columns) == columns:
+            return layout
+    return None
+
+
+def _is_described(known: Shape | None, shape: Shape) -> bool:
+    """Whether the journal says enough to read rows of the table when it is gone."""
+    return known is not None and (known.name, known.columns, known.key) == (shape.name, shape.columns, shape.key)
 
 
 def _is_same(stored: str, wanted: str) -> bool:
@@ -151,46 +200,80 @@ def _is_same(stored: str, wanted: str) -> bool:
     return stored.partition('"')[2] == wanted.partition('"')[2]
 
 
-def _belongs(trigger: str, table: str, shapes: dict[str, Shape]) -> bool:
-    rest = trigger.removeprefix(PREFIX + table + "_")
-    if rest == trigger or not rest.startswith(("insert", "update", "delete", "key", "replace_")):
-        return False
-    return not any(
-        other != table and trigger.startswith(PREFIX + other + "_") for other in shapes if len(other) > len(table)
+def _plan_teardown(connection: Connection) -> tuple[Step, ...]:
+    names = [name for (name,) in connection.execute("select name from sqlite_schema where type = 'table'")]
+    return (
+        *(Step(summary=f"drop trigger {name}", sql=f"drop trigger {quoted(name)};") for name in installed(connection)),
+        *(
+            Step(summary=f"drop table {name}", sql=f"drop table {name};")
+            for name in (JOURNAL, LAYOUT, IDENTITY, MARKER)
+            if name in names
+        ),
     )
 
 
-def _check(connection: Connection, system: str, tables: Sequence[str], role: Role) -> list[Finding]:
-    findings: list[Finding] = []
+def _check(connection: Connection, path: Path, system: str, tables: Sequence[str], role: Role) -> Iterator[Finding]:
+    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        yield Finding(
+            path=str(path),
+            message="the file or its folder cannot be written",
+            hint="Give the daemon's user write access to both: SQLite keeps its journal beside the file.",
+        )
     shapes = read_shapes(connection, tables)
+    listed = list_tables(connection)
     for table in tables:
         if table not in shapes:
-            findings.append(
-                Finding(path=table, message="there is no such table", hint="Correct the mapping or create the table.")
-            )
+            alike = next((name for name in listed if name.lower() == table.lower()), None)
+            hint = f"Write {alike} in the mapping." if alike else "Correct the mapping or create the table."
+            yield Finding(path=table, message="there is no such table", hint=hint)
+    idle = _plan_idle(connection, tables) if Role.SOURCE in role else []
     for step in _plan(connection, tables, role):
-        findings.append(
-            Finding(path="setup", message=step.summary, hint=f"Run `concord setup {system}`.", sql=step.sql)
+        yield Finding(
+            path="setup",
+            message=f"still to do: {step.summary}",
+            hint=f"Run `concord setup {system}`.",
+            sql=step.sql,
+            is_fatal=step not in idle,
         )
     mode = connection.execute("pragma journal_mode").fetchone()
     if mode is not None and mode[0] != "wal":
-        findings.append(
-            Finding(
-                path="journal_mode",
-                message=f"it is {mode[0]}: readers and writers of this file wait for each other",
-                hint="Switch to the write-ahead log if every program that uses the file may.",
-                sql="pragma journal_mode = wal;",
-                is_fatal=False,
-            )
+        yield Finding(
+            path="journal_mode",
+            message=f"it is {mode[0]}: readers and writers of this file wait for each other",
+            hint="Switch to the write-ahead log if every program that uses the file may.",
+            sql="pragma journal_mode = wal;",
+            is_fatal=False,
         )
     for table, shape in shapes.items():
-        if shape.key == ("rowid",) and all(c.name != "rowid" or c.is_assigned for c in shape.columns):
-            findings.append(
-                Finding(
-                    path=table,
-                    message="it has no primary key; its rowid is used, which `vacuum` may change",
-                    hint="Give the table an integer primary key.",
-                    is_fatal=False,
-                )
-            )
-    return findings
+        yield from _check_table(connection, table, shape, role)
+
+
+def _check_table(connection: Connection, table: str, shape: Shape, role: Role) -> Iterator[Finding]:
+    if not shape.key:
+        yield Finding(
+            path=table,
+            message="it has no primary key, and a column named rowid hides its rowid",
+            hint="Give the table an integer primary key.",
+        )
+    elif shape.key == (ROWID,) and all(column.name != ROWID or column.is_assigned for column in shape.columns):
+        yield Finding(
+            path=table,
+            message="it has no primary key; its rowid is used, which `vacuum` may change",
+            hint="Give the table an integer primary key.",
+            is_fatal=False,
+        )
+    elif any(column.is_nullable for column in shape.columns if column.name in shape.key):
+        yield Finding(
+            path=table,
+            message="its primary key may be null, in any number of rows, which cannot be told apart then",
+            hint="Declare the key's columns not null.",
+            is_fatal=False,
+        )
+    for index in blind_indexes(connection, table) if Role.SOURCE in role else ():
+        yield Finding(
+            path=f"{table}.{index}",
+            message="unique over an expression or a part of the table: what `insert or replace` deletes for it is not"
+            " captured",
+            hint="Let no program use REPLACE on this table, or run `concord compare` now and then.",
+            is_fatal=False,
+        )

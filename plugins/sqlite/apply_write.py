@@ -1,0 +1,185 @@
+"""One write of a delivery: its statements, row by row. SQLite is in the process, so a row costs no journey.
+
+`or abort` stands everywhere: a table may declare `on conflict replace` or `ignore` for its constraints, and a refusal
+is to be a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import apsw
+
+from engine.errors import RowRefused
+from engine.model.table import Shape
+from engine.model.value import ABSENT, Wire, WireRow
+from engine.ports import TableWrite, WriteKind, WriteResult
+from plugins.sqlite.catalog import ROWID, column_list
+from plugins.sqlite.connect import Connection, Rows, quoted
+from plugins.sqlite.errors import row_refused, translate
+
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
+
+
+def carry_out(connection: Connection, system: str, write: TableWrite, shape: Shape, seq: int) -> WriteResult:
+    """Write all rows, or raise at the first that is refused."""
+    return _Writing(connection, system, write, shape, seq).run()
+
+
+class _Writing:
+    def __init__(self, connection: Connection, system: str, write: TableWrite, shape: Shape, seq: int) -> None:
+        self.connection = connection
+        self.system = system
+        self.write = write
+        self.shape = shape
+        self.seq = seq
+        self.index = 0
+
+    def run(self) -> WriteResult:
+        write = self.write
+        try:
+            if write.kind is WriteKind.DELETE:
+                return self._delete()
+            if write.kind is WriteKind.UPDATE:
+                return self._update()
+            if write.assigned is not None:
+                return self._assign(write.assigned)
+            return self._upsert()
+        except apsw.Error as error:
+            raise translate(error, system=self.system, table=write.table, row_index=self.index) from error
+
+    def _rows(self) -> Iterator[WireRow]:
+        """The rows one by one; `index` is that of the last one."""
+        for index, row in enumerate(self.write.rows):
+            self.index = index
+            yield row
+
+    def _upsert(self) -> WriteResult:
+        write, changes = self.write, self.connection.changes
+        others = [name for name in write.columns if name not in write.key]
+        insert = _insert(write)
+        if (write.key == self.shape.key and write.key != (ROWID,)) or set(write.key) in map(set, self.shape.unique):
+            sets = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in others)
+            sql = f"{insert} on conflict ({column_list(write.key)}) do {f'update set {sets}' if others else 'nothing'}"
+            for row in self._rows():
+                self._execute(sql, row)
+                if others and not changes():
+                    raise self._ignored()
+            return WriteResult()
+        update, order = _update(write)
+        for row in self._rows():
+            if others:
+                self._execute(update, order(row))
+                if changes():
+                    continue
+            elif self._is_there(row):
+                continue
+            self._execute(insert, row)
+            if not changes():
+                raise self._ignored()
+        return WriteResult()
+
+    def _update(self) -> WriteResult:
+        sql, order = _update(self.write)
+        missing: list[int] = []
+        for row in self._rows():
+            self._execute(sql, order(row))
+            if not self.connection.changes():
+                missing.append(self.index)
+        return WriteResult(missing=tuple(missing))
+
+    def _delete(self) -> WriteResult:
+        where = " and ".join(f"{quoted(name)} = ?" for name in self.write.columns)
+        sql = f"delete from {quoted(self.write.table)} where {where}"
+        for row in self._rows():
+            self._execute(sql, row)
+        return WriteResult()
+
+    def _assign(self, assigned: str) -> WriteResult:
+        """Insert and let the database make the key. A record that got one before (a delivery whose settling was lost)
+        keeps its row."""
+        write, connection = self.write, self.connection
+        key = quoted(assigned)
+        insert = f"{_insert(write)} returning {key}"
+        sets = ", ".join(f"{quoted(name)} = ?" for name in write.columns) or f"{key} = {key}"
+        update = f"update or abort {quoted(write.table)} set {sets} where {key} = ?"
+        keys: list[str] = []
+        for row in self._rows():
+            rid = write.rids[self.index]
+            known = connection.execute(
+                "select key from concord_identity where place = ? and rid = ?", (write.place, rid)
+            ).fetchone()
+            if known is not None:
+                self._execute(update, (*row, int(known[0])))
+                if connection.changes():
+                    keys.append(known[0])
+                    continue
+            made = list(self._execute(insert, row))
+            if not made:
+                raise self._ignored()
+            keys.append(str(made[0][0]))
+            connection.execute(
+                "insert or replace into concord_identity (rid, place, key, seq) values (?, ?, ?, ?)",
+                (rid, write.place, keys[-1], self.seq),
+            )
+        return WriteResult(keys=tuple(keys))
+
+    def _is_there(self, row: WireRow) -> bool:
+        where = " and ".join(f"{quoted(name)} = ?" for name in self.write.columns)
+        found = self._execute(f"select 1 from {quoted(self.write.table)} where {where}", row).fetchone()
+        return found is not None
+
+    def _execute(self, sql: str, row: WireRow) -> Rows:
+        for value in row:
+            if value != value:
+                raise self._unfit()
+        try:
+            return self.connection.execute(sql, row)
+        except (OverflowError, UnicodeEncodeError, TypeError):
+            # Without its cause: that holds the value.
+            raise self._unfit() from None
+
+    def _unfit(self) -> RowRefused:
+        """What of the row SQLite cannot hold."""
+        row = zip(self.write.columns, self.write.rows[self.index], strict=True)
+        found = [(name, problem) for name, value in row if (problem := _problem(value))]
+        column, problem = found[0] if found else ("", "a value is of no kind that SQLite has")
+        return row_refused("value", self.system, self.write.table, self.index, column=column, said=problem)
+
+    def _ignored(self) -> RowRefused:
+        said = "a trigger of the table or its foreign keys ignore the row"
+        return row_refused("other", self.system, self.write.table, self.index, said=said)
+
+
+def _insert(write: TableWrite) -> str:
+    if not write.columns:
+        return f"insert or abort into {quoted(write.table)} default values"
+    marks = ", ".join("?" * len(write.columns))
+    return f"insert or abort into {quoted(write.table)} ({column_list(write.columns)}) values ({marks})"
+
+
+def _update(write: TableWrite) -> tuple[str, Callable[[WireRow], WireRow]]:
+    others = [n for n, name in enumerate(write.columns) if name not in write.key]
+    keys = [write.columns.index(name) for name in write.key]
+    # Nothing but the key: a look whether the row is there, which an update of nothing gives as well.
+    sets = (
+        ", ".join(f"{quoted(write.columns[n])} = ?" for n in others)
+        or f"{quoted(write.key[0])} = {quoted(write.key[0])}"
+    )
+    where = " and ".join(f"{quoted(name)} = ?" for name in write.key)
+    order = (*others, *keys)
+    return f"update or abort {quoted(write.table)} set {sets} where {where}", lambda row: tuple(row[n] for n in order)
+
+
+def _problem(value: Wire) -> str:
+    assert value is not ABSENT, "a row to write has every value"
+    if isinstance(value, int) and not INTEGER_MIN <= value <= INTEGER_MAX:
+        return "a whole number does not fit 64 bits"
+    if isinstance(value, float) and value != value:
+        return "not a number, which SQLite would store as null"
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "a text is no valid Unicode"
+    return ""
