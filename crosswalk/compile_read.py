@@ -99,7 +99,7 @@ def compile_reader(block: Block, shape: Shape, entity: Entity) -> CompiledReader
         if mapped.place is not None:
             references.append((index, mapped.place))
     for index, code in currency_constants(block, entity).items():
-        pieces[index] = Piece(repr(code), (), entity.fields[index].name)
+        pieces[index] = _currency_piece(block, shape, entity, index, code)
     test = _filter_piece(block, scope, names)
     parts = [pieces[i] for i in sorted(pieces)]
     refuse = explainer(block, ([test] if test else []) + parts, names, "r")
@@ -116,6 +116,20 @@ def compile_reader(block: Block, shape: Shape, entity: Entity) -> CompiledReader
         _key_indexes=tuple(index for index, _ in key),
         _key_readers=tuple(carry_read.key_reader(column, shape.form) for _, column in key),
     )
+
+
+def _currency_piece(block: Block, shape: Shape, entity: Entity, index: int, code: str) -> Piece:
+    """The table's one currency; null where there is no amount: nothing is in no currency."""
+    name = entity.fields[index].name
+    amounts = [mapped for mapped in block.fields if entity.fields[entity.index[mapped.name]].unit == name]
+    if any(mapped.column is None for mapped in amounts):
+        # Made by an expression; whether it is null is known only when it has been computed.
+        return Piece(repr(code), (), name)
+    columns = tuple(
+        column_of(block, shape, mapped.column, f"field {mapped.name!r}")[0] for mapped in amounts if mapped.column
+    )
+    is_null = " and ".join(f"c{column} is None" for column in columns)
+    return Piece(f"(None if {is_null} else {code!r})", columns, name)
 
 
 def _reading_piece(

@@ -14,7 +14,7 @@ from engine.model.record import Entry, Value
 from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.canonicalize import Canonicalizer
 from engine.pipeline.topology import PlacePart, SystemPart, Topology
-from engine.ports import KeyRule, System
+from engine.ports import Deletes, KeyRule, System
 
 PAGE_ROWS = 5_000
 
@@ -44,6 +44,7 @@ class Agreement:
     rows: int = 0
     agree: int = 0
     on_their_way: int = 0
+    parked: int = 0
     differ: int = 0
     differences: list[Difference] = field(default_factory=lambda: [])
 
@@ -138,6 +139,9 @@ class Comparison:
             result.agree += 1
         elif rid in pending:
             result.on_their_way += 1
+        elif entry.value(ALIVE) is False and place.place.deletes is Deletes.KEEP:
+            # The row stays, whatever becomes of its record: the mapping says so.
+            result.agree += 1
         elif fields == [ALIVE] and entry.value(ALIVE) is False:
             self._add(result, place, key, rid, "deleted", None, "the record is deleted, the row is there")
         else:
@@ -206,7 +210,11 @@ class Comparison:
     def _add(
         self, result: Agreement, place: PlacePart, key: str, rid: int | None, kind: str, name: str | None, detail: str
     ) -> None:
-        result.differ += 1
+        if kind == "parked":
+            # Known, on its list, and no drift that nobody has noticed.
+            result.parked += 1
+        else:
+            result.differ += 1
         if len(result.differences) < self.differences_max:
             result.differences.append(
                 Difference(
@@ -223,5 +231,5 @@ class Comparison:
 
 
 def differences(agreements: Sequence[Agreement]) -> int:
-    """How many rows or records disagree, those on their way not counted."""
+    """How many rows or records disagree; those on their way and those parked are counted apart."""
     return sum(agreement.differ for agreement in agreements)

@@ -144,13 +144,13 @@ def migrate(connection: Database, clock: Clock) -> None:
         connection.execute("begin immediate")
         try:
             connection.execute(step.sql)
+            if step.number == 1:
+                connection.execute("insert into hub values (1, ?, 0, ?)", (uuid.uuid4().hex, clock.now()))
             connection.execute(f"pragma user_version = {step.number}")
             connection.execute("commit")
         except BaseException:
             connection.execute("rollback")
             raise
-    if connection.execute("select count(*) from hub").fetchone() == (0,):
-        connection.execute("insert into hub values (1, ?, 0, ?)", (uuid.uuid4().hex, clock.now()))
 
 
 @asynccontextmanager
@@ -192,6 +192,8 @@ def read_hub(path: Path) -> Generator[Database]:
             # One snapshot for all queries of a command: its numbers agree with each other.
             connection.execute("begin")
             if connection.execute("pragma user_version").fetchone() == (0,):
+                if connection.execute("select count(*) from sqlite_schema").fetchone() == (0,):
+                    raise HubError(f"the hub {path} is being made", hint="Try again in a moment.")
                 raise HubCorrupt(f"{path} is no hub", hint="Point [hub] path at the hub's file.")
             yield connection
         finally:

@@ -22,6 +22,7 @@ from engine.pipeline.identify import resolve_references
 from engine.pipeline.slow import Slow
 from engine.pipeline.topology import SystemPart, Topology
 
+VALUE_HINT = "Correct the value in the row, which is then read again; or the mapping, and start the daemon again."
 BITS = tuple(1 << n for n in range(1024))
 
 
@@ -198,7 +199,7 @@ class Committer:
                     code=problem.code,
                     reason="value" if problem.code == "value.refused" else "table",
                     message=problem.message,
-                    hint=problem.hint,
+                    hint=problem.hint or VALUE_HINT,
                     field=str(problem.context["field"]) if "field" in problem.context else None,
                     doc=rows.documents[i],
                 )

@@ -21,6 +21,7 @@ from engine.ports import Deletes, Delivery, TableWrite, TargetSession, WriteKind
 
 # About what one target transaction writes: long enough to be fast, short enough to hold locks for a moment only.
 DELIVERY_ENTRIES = 10_000
+VALUE_HINT = "Correct the value where it was written, or the mapping; a new value is tried at once."
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class Deliverer:
             while True:
                 # Due, and perhaps with nothing to write (deleted before it ever came here): that settles it too.
                 outcome.rids |= gathered.rids
+                outcome.changed |= gathered.changed
                 if not gathered.is_empty:
                     if writing.delivery is None:
                         writing.delivery = await stack.enter_async_context(self.session.delivery(until))
@@ -353,7 +355,7 @@ class _Writing:
             code=error.code,
             reason="waits" if waits_for else reason,
             message=error.message,
-            hint=error.hint,
+            hint=error.hint or VALUE_HINT,
             field=str(name) if name else None,
             waits_for=waits_for,
         )

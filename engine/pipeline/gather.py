@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from engine.errors import ValueRefused
 from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE
-from engine.model.record import Entry
+from engine.model.record import CHANGE, Entry
 from engine.model.value import CanonicalRow
 from engine.pipeline.slow import JOINED
 from engine.pipeline.topology import PlacePart, SystemPart, Topology
@@ -21,6 +21,7 @@ from engine.ports import KeyRule
 # What one read of the journal brings into memory. A delivery of more (one huge source transaction) goes chunk by chunk
 # through the same target transaction.
 CHUNK_ENTRIES = 10_000
+
 
 @dataclass(slots=True)
 class Item:
@@ -48,6 +49,8 @@ class Gathered:
     aliases: dict[int, int]
     rids: set[int]
     """Records that were due, written or not."""
+    changed: set[int]
+    """Records that wait after a refusal and have changed since: worth another try at once."""
 
     @property
     def is_empty(self) -> bool:
@@ -70,7 +73,8 @@ def gather(
 ) -> Gathered:
     """What entries behind `after` up to `until` mean for `system`, as of `until`. `is_recovery`: what they meant for a
     delivery that is done, whichever rows the system's users have been found to have since."""
-    due = _due(tx, system, tx.read_journal(after, until), is_recovery=is_recovery)
+    changed: set[int] = set()
+    due = _due(tx, system, tx.read_journal(after, until), changed, is_recovery=is_recovery)
     items: dict[int, list[Item]] = {}
     by_entity: dict[int, list[tuple[int, int, Entry]]] = {}
     rids = set(due)
@@ -82,11 +86,11 @@ def gather(
                 items.setdefault(part.id, []).extend(placed)
     keys, aliases = _referred(tx, topology, items, fresh)
     _name_newcomers(tx, topology, items)
-    return Gathered(items=items, keys=keys, aliases=aliases, rids=rids)
+    return Gathered(items=items, keys=keys, aliases=aliases, rids=rids, changed=changed)
 
 
 def _due(
-    tx: HubTransaction, system: SystemPart, entries: Iterable[Entry], *, is_recovery: bool
+    tx: HubTransaction, system: SystemPart, entries: Iterable[Entry], changed: set[int], *, is_recovery: bool
 ) -> dict[int, tuple[int, int, Entry]]:
     """Rid → (first entry that concerns the system, fields, newest entry)."""
     bit, stretched = system.bit, tx.stretched(system.id)
@@ -101,6 +105,8 @@ def _due(
                 due[rid] = (known[0], known[1] | entry.mask, entry)
         elif known is not None:
             due[rid] = (known[0], known[1], entry)
+        elif entry.concerned & bit and entry.kind == CHANGE:
+            changed.add(rid)
     return due
 
 

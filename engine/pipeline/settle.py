@@ -38,6 +38,7 @@ class Outcome:
     links: list[tuple[int, str, int]] = field(default_factory=lambda: [])
     refusals: list[Refusal] = field(default_factory=lambda: [])
     rids: set[int] = field(default_factory=lambda: set())
+    changed: set[int] = field(default_factory=lambda: set())
     rows_written: int = 0
     rows_missing: int = 0
     tables: dict[str, int] = field(default_factory=lambda: {})
@@ -79,6 +80,8 @@ def settle(
     )
     tx.write("delete from prepared where system = ?", (system.id,))
     _retry_waiting(tx, topology, system, linked)
+    for rid in sorted(outcome.changed):
+        retry(tx, topology, system, rid)
     tx.mark_boundary()
 
 
