@@ -167,7 +167,7 @@ def compare(
 ) -> None:
     """Compare every mapped row of every system with the canonical record, field by field.
 
-    Changes that are still on their way are counted apart. Exact when nobody writes.
+    Changes that are still on their way are counted apart, and so is what is parked. Exact when nobody writes.
 
     Exit codes: 0 all agree, 3 there are differences.
     """
@@ -205,8 +205,8 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
     else:
         print_table(
             "",
-            ("entity", "system", "table", "rows", "agree", "on the way", "differ"),
-            [(a.entity, a.system, a.table, a.rows, a.agree, a.on_their_way, a.differ) for a in found],
+            ("entity", "system", "table", "rows", "agree", "on the way", "parked", "differ"),
+            [(a.entity, a.system, a.table, a.rows, a.agree, a.on_their_way, a.parked, a.differ) for a in found],
             empty="nothing is mapped",
         )
         shown = [d for agreement in found for d in agreement.differences]

@@ -37,16 +37,14 @@ def unexplained(agreements: Sequence[Agreement]) -> int:
     """Differences that nobody has been told of: parked records are known, listed and waiting."""
     count = 0
     for agreement in agreements:
-        known = sum(1 for d in agreement.differences if d.kind == "parked")
-        count += agreement.differ - known + agreement.on_their_way
+        count += agreement.differ + agreement.on_their_way
     return count
 
 
 def show_comparison(stage: Stage, agreements: Sequence[Agreement]) -> None:
     stage.title("Do the three systems agree? Every mapped row, field by field:")
     rows = [
-        (a.entity, a.system, a.table, a.rows, a.agree, sum(1 for d in a.differences if d.kind == "parked"),
-         a.differ - sum(1 for d in a.differences if d.kind == "parked"))
+        (a.entity, a.system, a.table, a.rows, a.agree, a.parked, a.differ)
         for a in sorted(agreements, key=lambda a: a.entity)
     ]  # fmt: skip
     print_table("", ("entity", "system", "table", "rows", "agree", "parked", "differ"), rows, empty="nothing is mapped")
