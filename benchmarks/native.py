@@ -53,8 +53,11 @@ class Native:
 
     def usage(self) -> Usage:
         with psycopg.connect(self.target_dsn, autocommit=True) as connection:
+            # Workers that copy a table have a relid, parallel ones a leader; both are told apart from 16 on only.
+            leader = " and leader_pid is null" if connection.info.server_version >= 16_00_00 else ""
             row = connection.execute(
-                "select pid from pg_stat_subscription where subname = %s and worker_type = 'apply'", (self.slot,)
+                f"select pid from pg_stat_subscription where subname = %s and relid is null{leader}".encode(),
+                (self.slot,),
             ).fetchone()
         if row is None or row[0] is None:
             raise RunVoid("there is no apply worker")
