@@ -21,7 +21,8 @@ import apsw
 
 from engine.errors import HubBusy, HubCorrupt, HubError, HubFull
 from engine.hub.database import Database, open_database
-from engine.hub.transaction import HubTransaction, Recent
+from engine.hub.recent import Recent
+from engine.hub.transaction import HubTransaction
 from engine.ports import Clock
 from migrations import migrations
 

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from engine.hub.database import Database, blobs, integers, texts
+from engine.hub.links import Links
+from engine.hub.packed import LARGE, SMALL, pairs
+from engine.hub.recent import Recent
 from engine.model.position import Position
 from engine.model.record import Entry, Stamp, Value, decode_entries, decode_entry, encode_entry
 from engine.ports import Clock
@@ -76,49 +79,16 @@ class Parked(msgspec.Struct, kw_only=True):
     id: int = 0
 
 
-class Recent:
-    """The newest committed entries, as they were appended: targets that keep up need not read and decode them again.
-
-    One thread adds, others read. Entries are never changed once appended.
-    """
-
-    def __init__(self, entries_max: int) -> None:
-        self._entries_max = entries_max
-        self._runs: tuple[tuple[Entry, ...], ...] = ()
-
-    def add(self, run: Sequence[Entry]) -> None:
-        """Entries of one commit, in order, right behind those of the last."""
-        runs = (*self._runs, tuple(run))
-        count = sum(len(run) for run in runs)
-        while len(runs) > 1 and count > self._entries_max:
-            count -= len(runs[0])
-            runs = runs[1:]
-        self._runs = runs
-
-    def read(self, after: int, until: int) -> list[Entry] | None:
-        """Entries behind `after` up to `until`, or None when not all of them are here."""
-        runs = self._runs
-        if not runs or runs[0][0].seq > after + 1 or runs[-1][-1].seq < until:
-            return None
-        found: list[Entry] = []
-        for run in runs:
-            if run[-1].seq > after and run[0].seq <= until:
-                first = run[0].seq
-                found.extend(run[max(after + 1 - first, 0) : until + 1 - first])
-        return found
-
-
-class HubTransaction:
+class HubTransaction(Links):
     """The hub as one transaction sees it. Valid inside `SqliteHub.transact` only."""
 
     def __init__(self, connection: Database, clock: Clock, recent: Recent | None = None) -> None:
-        self.connection = connection
+        super().__init__(connection)
         self.clock = clock
         self._recent = recent or Recent(0)
         self._overlaid: dict[int, set[int]] | None = None
         self._stretched: dict[int, set[int]] | None = None
         self._has_aliases: bool | None = None
-        self._left: dict[int, set[int]] = {}
         self._parked_keys: dict[int, set[str]] | None = None
         self._undecided: set[int] | None = None
         self._last_seq: int | None = None
@@ -127,12 +97,9 @@ class HubTransaction:
     def _clear(self) -> None:
         self._entries: dict[int, Entry] = {}
         self._versions: dict[int, Entry] = {}
-        self._rids: dict[int, dict[str, int]] = {}
-        self._documents: list[bytes] = []
         self._appended: list[Entry] = []
-        self._first_new: int | None = None
         self._changed: dict[int, int] = {}
-        self._links: list[tuple[int, str | int, int, int]] = []
+        self.clear_links()
         self._conflicts: list[Conflict] = []
         self._match_keys: list[tuple[int, str, int]] = []
 
@@ -147,7 +114,7 @@ class HubTransaction:
         self._clear()
         self._overlaid = self._stretched = self._has_aliases = self._last_seq = None
         self._parked_keys = self._undecided = None
-        self._left = {}
+        self.forget_links()
 
     # ------------------------------------------------------------------------------------------ the journal
 
@@ -164,16 +131,19 @@ class HubTransaction:
         """Append; `entry.seq` must be `last_seq + 1`. A born record has rid = seq."""
         seq = entry.seq
         assert seq == self.last_seq + 1
-        if self._first_new is None:
-            self._first_new = seq
         self._last_seq = seq
-        self._documents.append(encode_entry(entry))
         self._appended.append(entry)
         rid = entry.rid
         if rid != seq:
             self._changed[rid] = seq
         self._entries[rid] = entry
-        self._versions[seq] = entry
+
+    def append_all(self, entries: Sequence[Entry]) -> None:
+        """`append` for many that are all born here."""
+        assert entries[0].seq == entries[0].rid == self.last_seq + 1
+        self._last_seq = entries[-1].seq
+        self._appended.extend(entries)
+        self._entries.update(zip([entry.rid for entry in entries], entries, strict=True))
 
     def current(self, rid: int) -> Entry | None:
         """The newest entry of a record."""
@@ -190,6 +160,8 @@ class HubTransaction:
     def version(self, seq: int) -> Entry | None:
         """Entry `seq`, None when retention has removed it."""
         entry = self._versions.get(seq)
+        if entry is None and self._appended and seq >= self._appended[0].seq:
+            return self._appended[seq - self._appended[0].seq]
         if entry is None and seq:
             row = self.connection.execute("select doc from journal where seq = ?", (seq,)).fetchone()
             if row is None:
@@ -213,26 +185,32 @@ class HubTransaction:
 
     def load_records(self, rids: Iterable[int]) -> dict[int, Entry]:
         """Current entries of many records; numbers that are no record's are left out."""
-        wanted = [rid for rid in rids if rid not in self._entries]
+        entries = self._entries
+        wanted = sorted(rid for rid in rids if rid not in entries)
         if wanted:
-            rows = self.connection.execute(
-                "select c.value, j.doc from carray(?) c left join record r on r.rid = c.value"
-                " cross join journal j on j.seq = coalesce(r.seq, c.value)",
+            found = self._documents(
+                "carray(?) c left join record r on r.rid = c.value"
+                " left join journal j on j.seq = coalesce(r.seq, c.value)",
                 (integers(wanted),),
             )
-            found = list(rows)
-            for (rid, _), entry in zip(found, decode_entries([row[1] for row in found]), strict=True):
-                if entry.rid == rid:
-                    self._entries[rid] = entry
-        return self._entries
+            entries.update((rid, e) for rid, e in zip(wanted, found, strict=True) if e is not None and e.rid == rid)
+        return entries
 
     def read_journal(self, after: int, until: int) -> list[Entry]:
         """Entries behind `after` up to `until`, in order; only what is committed."""
         recent = self._recent.read(after, until)
         if recent is not None:
             return recent
-        rows = self.connection.execute("select doc from journal where seq > ? and seq <= ?", (after, until))
-        return decode_entries([row[0] for row in rows])
+        found = self._documents("(select doc from journal where seq > ? and seq <= ? order by seq) j", (after, until))
+        return [entry for entry in found if entry is not None]
+
+    def _documents(self, source: str, bindings: Sequence[Any]) -> list[Entry | None]:
+        """The documents `j.doc` of a query in the order of its rows, None where there is none."""
+        row = self.connection.execute(
+            f"select count(*), cast(group_concat(coalesce(j.doc, x'c0'), '') as blob) from {source}", bindings
+        ).fetchone()
+        assert row is not None
+        return decode_entries(row[0], row[1]) if row[0] else []
 
     def add_boundary(self, system: int, *, is_whole: bool) -> None:
         """Note whether `system` is inside a transaction; when no system is, a delivery may end at the journal's end."""
@@ -259,103 +237,27 @@ class HubTransaction:
     # ---------------------------------------------------------------------------------------- the crosswalk
 
     def load_keys(self, place: int, keys: Sequence[str]) -> dict[str, int]:
-        """Key → rid for the known ones among `keys`; their current entries are loaded too."""
+        """Key → rid for the known ones among `keys`, and perhaps for others; their current entries are loaded too."""
         known = self._rids.setdefault(place, {})
-        wanted = [key for key in keys if key not in known]
-        if not wanted:
-            return known
-        documents: list[bytes] = []
-        for bound in _key_arrays(wanted):
-            rows = self.connection.execute(
-                "select l.key, l.rid, j.doc from carray(?) c cross join link l on l.place = ? and l.key = c.value"
-                " left join record r on r.rid = l.rid cross join journal j on j.seq = coalesce(r.seq, l.rid)",
-                (bound, place),
-            )
-            for key, rid, document in rows:
-                known[str(key)] = rid
-                documents.append(document)
+        wanted = [key for key in keys if key not in known] if known else list(keys)
         entries = self._entries
-        for entry in decode_entries(documents):
-            if entry.rid not in entries:
-                entries[entry.rid] = entry
-        return known
-
-    def load_rids(self, place: int, keys: Iterable[str]) -> dict[str, int]:
-        """Key → rid for the known ones among `keys`, without their entries."""
-        known = self._rids.setdefault(place, {})
-        wanted = [key for key in keys if key not in known]
-        for bound in _key_arrays(wanted):
-            rows = self.connection.execute(
-                "select l.key, l.rid from carray(?) c cross join link l on l.place = ? and l.key = c.value",
+        for asked, bound in self.asked(place, wanted):
+            found = self._documents(
+                "carray(?) c left join link l on l.place = ? and l.key = c.value left join record r on r.rid = l.rid"
+                " left join journal j on j.seq = coalesce(r.seq, l.rid)",
                 (bound, place),
             )
-            for key, rid in rows:
-                known[str(key)] = rid
+            for key, entry in zip(asked, found, strict=True):
+                if entry is not None:
+                    rid = known[key] = entry.rid
+                    if rid not in entries:
+                        entries[rid] = entry
         return known
 
     @property
     def entries(self) -> dict[int, Entry]:
         """Current entries loaded or appended in this transaction, by rid."""
         return self._entries
-
-    def keys_of(self, place: int, rids: Sequence[int]) -> dict[int, str]:
-        """Rid → key for those linked in `place`, rows that do not take part now included."""
-        if not rids:
-            return {}
-        self._flush_links()
-        rows = self.connection.execute(
-            "select l.rid, l.key from carray(?) c cross join link l on l.place = ? and l.rid = c.value",
-            (integers(sorted(rids)), place),
-        )
-        return {rid: str(key) for rid, key in rows}
-
-    def left_of(self, place: int) -> set[int]:
-        """Records whose row in `place` does not take part now. Kept up to date: hold on to it, do not change it."""
-        if place not in self._left:
-            self._flush_links()
-            rows = self.connection.execute("select rid from link where place = ? and is_left", (place,))
-            self._left[place] = {row[0] for row in rows}
-        return self._left[place]
-
-    def link(self, place: int, key: str, rid: int, seq: int = 0) -> None:
-        """Add a crosswalk row. Neither the key nor the record may be linked in this place already. `seq`: the delivery
-        that made the row, 0 when a user did."""
-        self._links.append((place, stored_key(key), rid, seq))
-        self._rids.setdefault(place, {})[key] = rid
-
-    def relink(self, place: int, key: str, rid: int) -> None:
-        """Point a key at another record, or a record at another key; what stood in the way goes."""
-        self._flush_links()
-        self.connection.execute(
-            "delete from link where place = ? and (key = ? or rid = ?)", (place, stored_key(key), rid)
-        )
-        known = self._rids.setdefault(place, {})
-        for other in [k for k, r in known.items() if r == rid]:
-            del known[other]
-        self.link(place, key, rid)
-
-    def unlink(self, place: int, key: str, rid: int) -> None:
-        """Forget which record a key is."""
-        self._flush_links()
-        self.connection.execute("delete from link where place = ? and key = ?", (place, stored_key(key)))
-        self._rids.setdefault(place, {}).pop(key, None)
-        self.left_of(place).discard(rid)
-
-    def set_left(self, place: int, key: str, rid: int, *, is_left: bool) -> None:
-        left = self.left_of(place)
-        self._flush_links()
-        self.connection.execute(
-            "update link set is_left = ? where place = ? and key = ?", (is_left, place, stored_key(key))
-        )
-        (left.add if is_left else left.discard)(rid)
-
-    def linked_by(self, place: int, rid: int) -> tuple[str, int] | None:
-        """The record's key in this place and the delivery that made the row (0: a user did); None without a row."""
-        self._flush_links()
-        found = self.connection.execute(
-            "select key, seq from link where place = ? and rid = ?", (place, rid)
-        ).fetchone()
-        return None if found is None else (str(found[0]), found[1])
 
     def add_match_keys(self, entity: int, keys: Iterable[str], rid: int) -> None:
         self._match_keys.extend((entity, key, rid) for key in keys)
@@ -499,12 +401,12 @@ class HubTransaction:
 
     def write(self, sql: str, bindings: Sequence[Any] = ()) -> None:
         """One statement on a side table."""
-        self._flush_links()
+        self.flush_links()
         self.connection.execute(sql, bindings)
 
     def rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query on side tables."""
-        self._flush_links()
+        self.flush_links()
         return list(self.connection.execute(sql, bindings))
 
     # ------------------------------------------------------------------------------- conflicts and parked
@@ -559,18 +461,14 @@ class HubTransaction:
 
     def flush(self) -> None:
         """Write what was gathered. Called once before the commit."""
-        if self._documents:
-            assert self._first_new is not None
+        if self._appended:
+            first = self._appended[0].seq
             self.connection.execute(
                 "insert into journal select ?1 + c.rowid - 1, c.value from carray(?2) c",
-                (self._first_new, blobs(self._documents)),
+                (first, blobs(list(map(encode_entry, self._appended)))),
             )
-            self._documents = []
-            self._first_new = None
-        if self._changed:
-            self.connection.executemany("insert or replace into record values (?, ?)", sorted(self._changed.items()))
-            self._changed = {}
-        self._flush_links()
+            self._flush_changed(first)
+        self.flush_links()
         self._flush_matches()
         if self._conflicts:
             now = self.clock.now()
@@ -587,34 +485,19 @@ class HubTransaction:
             )  # fmt: skip
             self._conflicts = []
 
-    def _flush_links(self) -> None:
-        if self._links:
-            # Sorted: neighbours share pages, and SQLite appends when keys ascend.
-            links = sorted(self._links, key=_link_order)
-            self._links = []
-            self.connection.executemany("insert into link (place, key, rid, seq) values (?, ?, ?, ?)", links)
+    def _flush_changed(self, first: int) -> None:
+        changed, self._changed = self._changed, {}
+        if not changed:
+            return
+        packed = pairs(list(changed), list(changed.values()), first)
+        if packed is None:
+            self.connection.executemany("insert or replace into record values (?, ?)", sorted(changed.items()))
+            return
+        self.connection.execute(
+            f"insert or replace into record select {LARGE}, ?1 + {SMALL} from carray(?2) c", (first, integers(packed))
+        )
 
     def _flush_matches(self) -> None:
         if self._match_keys:
             self.connection.executemany("insert or ignore into match_key values (?, ?, ?)", sorted(self._match_keys))
             self._match_keys = []
-
-
-def stored_key(key: str) -> str | int:
-    """Plain integers are stored as integers: half the size, and in the order they were handed out."""
-    if key.isascii() and key.isdigit() and len(key) < 19 and (key[0] != "0" or key == "0"):
-        return int(key)
-    return key
-
-
-def _key_arrays(keys: Sequence[str]) -> list[object]:
-    stored = [stored_key(key) for key in keys]
-    # In the order of the index: neighbours share pages, and so do the journal rows they lead to.
-    numbers = sorted(key for key in stored if isinstance(key, int))
-    others = [key for key in stored if isinstance(key, str)]
-    return [bound for bound in (numbers and integers(numbers), others and texts(others)) if bound]
-
-
-def _link_order(link: tuple[int, str | int, int, int]) -> tuple[int, int, str]:
-    place, key, _, _ = link
-    return (place, key, "") if isinstance(key, int) else (place, 1 << 63, key)

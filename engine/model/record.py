@@ -71,13 +71,13 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
 
 ENCODER: Final = msgspec.msgpack.Encoder()
 encode_entry = ENCODER.encode
-_decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
+_decode_entries = msgspec.msgpack.Decoder(list[Entry | None]).decode
 decode_entry = msgspec.msgpack.Decoder(Entry).decode
 
 
-def decode_entries(documents: list[bytes]) -> list[Entry]:
-    """Decode many entries in one pass: an array header before the joined documents makes them one message."""
-    return _decode_entries(b"\xdd" + len(documents).to_bytes(4, "big") + b"".join(documents))
+def decode_entries(count: int, documents: bytes) -> list[Entry | None]:
+    """Decode many entries that stand end to end in one pass: an array header before them makes them one message."""
+    return _decode_entries(b"\xdd" + count.to_bytes(4, "big") + documents)
 
 
 def bits(mask: int) -> list[int]:

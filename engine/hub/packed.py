@@ -1,0 +1,47 @@
+"""Many rows in one statement: pairs of numbers packed into one array, texts as one JSON document, documents end to end.
+
+A statement that gives or takes a row at a time costs a step of Python for each, and each step lets go of Python's lock
+and has to win it back from the other lanes' threads. One statement for a whole batch costs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+# A pair is `large << SMALL_BITS | small`: 43 bits for keys and rids, 20 for a number within a batch.
+SMALL_BITS: Final = 20
+SMALL_END: Final = 1 << SMALL_BITS
+LARGE_END: Final = 1 << 43
+LARGE: Final = f"c.value >> {SMALL_BITS}"
+SMALL: Final = f"(c.value & {SMALL_END - 1})"
+
+DIGITS_MAX: Final = 18
+
+
+def stored_key(key: str) -> str | int:
+    """Plain integers are stored as integers: half the size, and in the order they were handed out."""
+    if key.isascii() and key.isdigit() and len(key) <= DIGITS_MAX and (key[0] != "0" or key == "0"):
+        return int(key)
+    return key
+
+
+def plain_integers(keys: Sequence[str]) -> list[int] | None:
+    """The keys as `stored_key` stores them, when all of them are plain integers; else None."""
+    if not keys or max(map(len, keys)) > DIGITS_MAX:
+        return None
+    text = "".join(keys)
+    if not (text.isascii() and text.isdigit()) or "" in keys:
+        return None
+    numbers = list(map(int, keys))
+    # A leading zero does not come back.
+    return numbers if list(map(str, numbers)) == keys else None
+
+
+def pairs(large: Sequence[int], small: Sequence[int], base: int) -> list[int] | None:
+    """`(large, small - base)` packed, in the order of `large`; None when a number is out of range."""
+    if min(large) < 0 or max(large) >= LARGE_END or min(small) < base or max(small) - base >= SMALL_END:
+        return None
+    packed = [a << SMALL_BITS | b - base for a, b in zip(large, small, strict=True)]
+    packed.sort()
+    return packed
