@@ -189,12 +189,15 @@ async def _measure(databases: Databases, consumer: Concord, workload: Workload, 
     for _ in range(repetitions):
         captured = await _capture(consumer, config, meter)
     shape = next(segment.tables[TABLE].shape for batch in captured for segment in batch.segments)
-    messages = _messages(consumer)
-    for _ in range(repetitions):
-        _decode(messages, shape, consumer.directory, meter)
-    messages.clear()
-    canonical = _map(config, captured, meter, repetitions)
     captured.clear()
+    messages = _messages(consumer)
+    decoded: list[Batch] = []
+    for _ in range(repetitions):
+        decoded = _decode(messages, shape, consumer.directory, meter)
+    messages.clear()
+    # Full batches, as they are in a daemon that has something to do; read alone, the log comes a few rows at a time.
+    canonical = _map(config, decoded, meter, repetitions)
+    decoded.clear()
     writes: list[TableWrite] = []
     for n in range(repetitions):
         _resolve(consumer.hub, config, canonical, meter)
@@ -238,14 +241,14 @@ def _messages(consumer: Concord) -> list[bytes]:
     return [data for (data,) in found]
 
 
-def _decode(messages: list[bytes], shape: Shape, directory: Path, meter: Meter) -> None:
+def _decode(messages: list[bytes], shape: Shape, directory: Path, meter: Meter) -> list[Batch]:
     cluster = Cluster(identifier="0", timeline=1)
     gatherer = Gatherer(
         system="source", cluster=cluster, resume=Resume(lsn=1), spool=Spool(directory / "spool", system="source")
     )
     gatherer.rows_max = BATCH_ROWS
     last = before(1, cluster)
-    rows = 0
+    batches: list[Batch] = []
     with meter.measure("decode"):
         rest = iter(messages)
         while (stop := gatherer.take(rest)) is not Stop.DRY:
@@ -253,12 +256,13 @@ def _decode(messages: list[bytes], shape: Shape, directory: Path, meter: Meter) 
                 decoders = compile_decoders(len(shape.columns), identity=(0,), keys=(0,))
                 gatherer.install(Relation(name=TABLE, message=gatherer.unknown, decoders=decoders, shape=shape))
             else:
-                batch = gatherer.batch(0, last)
-                last = batch.position
-                rows += batch.rows_read
-        rows += gatherer.batch(0, last).rows_read
+                batches.append(gatherer.batch(0, last))
+                last = batches[-1].position
+        batches.append(gatherer.batch(0, last))
+    rows = sum(batch.rows_read for batch in batches)
     if rows < meter.rows:
         raise RunVoid(f"{rows} rows were decoded of {meter.rows}")
+    return batches
 
 
 def _map(config: Config, batches: list[Batch], meter: Meter, repetitions: int) -> list[CanonicalBatch]:

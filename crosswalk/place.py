@@ -73,15 +73,17 @@ class MappedPlace:
 
     def allocate(self, entity: Entity) -> Allocate:
         rule, block = self.key_rule, self.block
+        inner: Allocate
         if rule is KeyRule.UUID:
-            return _Framed(block, _Uuid(block.system, block.name))
-        if rule is KeyRule.FIELD:
+            inner = _Uuid(block.system, block.name)
+        elif rule is KeyRule.FIELD:
             assert block.key_field is not None
-            return _Framed(block, _FieldKey(block, block.key_field, entity.index[block.key_field]))
-        if rule is KeyRule.TEMPLATE:
+            inner = _FieldKey(block, block.key_field, entity.index[block.key_field])
+        else:
+            assert rule is KeyRule.TEMPLATE, f"{rule} makes no keys"
             assert block.key_template is not None
-            return _Framed(block, _TemplateKey(block, block.key_template, entity))
-        raise AssertionError(f"{rule} makes no keys")
+            inner = _TemplateKey(block, block.key_template, entity)
+        return inner if len(block.key) == 1 else _Framed(block, inner)
 
     def _learn(self, shape: Shape) -> None:
         column = shape.column(self.block.key[0]) if len(self.block.key) == 1 else None
@@ -112,8 +114,6 @@ class _Framed:
 
     def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
         own = self.inner(hub_id, rid, record)
-        if len(self.block.key) == 1:
-            return own
         constants = self.block.constants
         parts = [self._constant(column) if column in constants else own for column in self.block.key]
         return encode_key(parts).decode()

@@ -33,9 +33,10 @@ def plain_integers(keys: Sequence[str]) -> list[int] | None:
     text = "".join(keys)
     if not (text.isascii() and text.isdigit()) or "" in keys:
         return None
-    numbers = list(map(int, keys))
-    # A leading zero does not come back.
-    return numbers if list(map(str, numbers)) == keys else None
+    if "0" in {key[0] for key in keys} and any(key[0] == "0" and key != "0" for key in keys):
+        # A leading zero would not come back.
+        return None
+    return list(map(int, keys))
 
 
 def pairs(large: Sequence[int], small: Sequence[int], base: int) -> list[int] | None:

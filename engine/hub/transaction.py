@@ -139,11 +139,14 @@ class HubTransaction(Links):
         self._entries[rid] = entry
 
     def append_all(self, entries: Sequence[Entry]) -> None:
-        """`append` for many that are all born here."""
-        assert entries[0].seq == entries[0].rid == self.last_seq + 1
+        """`append` for many, of different records."""
+        assert entries[0].seq == self.last_seq + 1
         self._last_seq = entries[-1].seq
         self._appended.extend(entries)
-        self._entries.update(zip([entry.rid for entry in entries], entries, strict=True))
+        rids = [entry.rid for entry in entries]
+        if rids[0] != entries[0].seq or rids[-1] != entries[-1].seq:
+            self._changed.update((e.rid, e.seq) for e in entries if e.rid != e.seq)
+        self._entries.update(zip(rids, entries, strict=True))
 
     def current(self, rid: int) -> Entry | None:
         """The newest entry of a record."""

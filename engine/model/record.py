@@ -59,9 +59,12 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
 
     def stamps_without(self, mask: int) -> tuple[tuple[int, int, int, int], ...]:
         """`older` of a following entry that sets the fields in `mask`."""
+        own = self.mask & ~mask if self.kind == CHANGE else 0
+        if not self.older:
+            return ((own, self.origin, self.seq, self.time),) if own else ()
         kept = [(m & ~mask, o, s, t) for m, o, s, t in self.older if m & ~mask]
-        if self.kind == CHANGE and self.mask & ~mask:
-            kept.append((self.mask & ~mask, self.origin, self.seq, self.time))
+        if own:
+            kept.append((own, self.origin, self.seq, self.time))
         return tuple(kept)
 
     def value(self, index: int) -> Value:

@@ -1,29 +1,27 @@
 """Stages 3 to 5 for one batch: which record is it, what wins, and writing that down, in one hub transaction.
 
 The usual row takes a straight line: a record unknown, or one whose every version the system had seen, so that no
-conflict is possible. Whatever is rare leaves the line early, for `slow`.
+conflict is possible; `bulk` takes whole batches of such rows. Whatever is rare leaves the line early, for `slow`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import compress
-from operator import ne
 
 from engine.errors import HubError
 from engine.hub.transaction import HubTransaction, Parked
 from engine.model.change import DELETE, EventKind
-from engine.model.record import CHANGE, Entry, Value
+from engine.model.record import CHANGE, Entry
 from engine.model.value import ABSENT, CanonicalRow
+from engine.pipeline.bulk import Arrived, take_changes, take_newcomers
 from engine.pipeline.canonicalize import CanonicalBatch, CanonicalSegment, PlaceRows
 from engine.pipeline.echoes import take_echoes
 from engine.pipeline.identify import resolve_references
 from engine.pipeline.slow import Slow
 from engine.pipeline.topology import SystemPart, Topology
+from engine.pipeline.values import changed, mask_of, merged, stored
 
 VALUE_HINT = "Correct the value in the row, which is then read again; or the mapping, and start the daemon again."
-BITS = tuple(1 << n for n in range(1024))
 
 
 @dataclass(slots=True)
@@ -116,10 +114,17 @@ class Committer:
         known = tx.load_keys(place, rows.keys)
         stale: dict[int, int] = {}
         records = resolve_references(tx, self.topology, rows, stale) if rows.references else rows.records
+        latest_time = tx.clock.now() + self.topology.clock_skew
+        arrived = Arrived(
+            entity=entity, system=self.system, rows=rows, records=records, known=known, latest_time=latest_time
+        )
+        if take_newcomers(tx, arrived) or take_changes(tx, arrived, seen):
+            for i, mask in stale.items():
+                slow.rewrite(part, rows.keys[i], mask)
+            return
         entries = tx.entries
         overlaid, stretched, undecided = tx.overlaid(system), tx.stretched(system), tx.undecided
         left, parked = tx.left_of(place), tx.parked_keys(place)
-        latest_time = tx.clock.now() + self.topology.clock_skew
         entity_id, has_matches = part.entity.id, entity.match_keys is not None
         append, link, keys, times, old_keys = tx.append, tx.link, rows.keys, rows.times, rows.old_keys
         for i, record in enumerate(records):
@@ -134,8 +139,8 @@ class Committer:
                     slow.newcomer(part, entity, key, record, time, seen)
                     continue
                 seq = tx.last_seq + 1
-                values = _stored(record)
-                append(Entry(seq, seq, entity_id, system, time, _mask(values), others, 0, CHANGE, 0, values))
+                values = stored(record)
+                append(Entry(seq, seq, entity_id, system, time, mask_of(values), others, 0, CHANGE, 0, values))
                 link(place, key, seq)
                 continue
             entry = entries.get(rid) or slow.current(rid)
@@ -154,12 +159,12 @@ class Committer:
                 continue
             mask = entity.widen(mask)
             seq = tx.last_seq + 1
-            stored = merged(record, values) if ABSENT in record else _stored(record)
+            document = merged(record, values) if ABSENT in record else stored(record)
             foreign = entry.foreign if entry.origin == system and not entry.concerned & bit else entry.seq
             older = entry.stamps_without(mask)
-            append(Entry(seq, rid, entity_id, system, time, mask, others, entry.seq, CHANGE, foreign, stored, older))
+            append(Entry(seq, rid, entity_id, system, time, mask, others, entry.seq, CHANGE, foreign, document, older))
             if mask & entity.match_mask:
-                slow.remember_matches(entity, rid, stored)
+                slow.remember_matches(entity, rid, document)
         for i, mask in stale.items():
             slow.rewrite(part, keys[i], mask)
         counts.conflicts += slow.conflicts
@@ -213,35 +218,3 @@ class Committer:
         else:
             slow.unpark_row(part, key)
             slow.take_row(part, entity, key, record, time, seen)
-
-
-def changed(record: CanonicalRow, values: Sequence[Value]) -> int:
-    """Mask of the fields that were sent and differ."""
-    if len(values) < len(record):
-        values = (*values, *(None for _ in range(len(record) - len(values))))
-    if ABSENT in record:
-        return sum(1 << n for n, (a, b) in enumerate(zip(record, values, strict=False)) if a is not ABSENT and a != b)
-    # The usual row, without a step of Python for each field.
-    return sum(compress(BITS, map(ne, record, values)))
-
-
-def merged(record: CanonicalRow, values: Sequence[Value]) -> tuple[Value, ...]:
-    """The record, with what was not sent taken from `values`."""
-    width = len(values)
-    return tuple((values[n] if n < width else None) if v is ABSENT else v for n, v in enumerate(record))
-
-
-def _stored(record: CanonicalRow) -> tuple[Value, ...]:
-    return tuple(None if v is ABSENT else v for v in record) if ABSENT in record else record  # pyright: ignore
-
-
-def _mask(values: tuple[Value, ...]) -> int:
-    """Mask of the fields that have a value."""
-    if None not in values:
-        return (1 << len(values)) - 1
-    mask, bit = 0, 1
-    for value in values:
-        if value is not None:
-            mask |= bit
-        bit <<= 1
-    return mask

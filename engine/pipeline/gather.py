@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 
 from engine.errors import ValueRefused
 from engine.hub.transaction import HubTransaction
@@ -41,8 +42,29 @@ class Item:
 
 
 @dataclass(slots=True)
+class Bulk:
+    """Records to which the same happened: all new in one place, or all with the same fields changed. The usual case,
+    and without an `Item` for each."""
+
+    part: PlacePart
+    mask: int
+    is_new: bool
+    entries: list[Entry]
+    records: list[CanonicalRow]
+    keys: list[str]
+
+    def items(self) -> list[Item]:
+        """The same one by one, for when something is to be said of one of them."""
+        return [
+            Item(entry.rid, entry.seq, entry.mask, entry, self.part, key, self.is_new)
+            for entry, key in zip(self.entries, self.keys, strict=True)
+        ]
+
+
+@dataclass(slots=True)
 class Gathered:
-    """Items of a chunk by place. `keys`: rid → key at this target, by place, for the records they refer to."""
+    """Items of a chunk by place, or one bulk and nothing else. `keys`: rid → key at this target, by place, for the
+    records that items refer to."""
 
     items: dict[int, list[Item]]
     keys: dict[int, dict[int, str]]
@@ -51,10 +73,11 @@ class Gathered:
     """Records that were due, written or not."""
     changed: set[int]
     """Records that wait after a refusal and have changed since: worth another try at once."""
+    bulk: Bulk | None = None
 
     @property
     def is_empty(self) -> bool:
-        return not self.items
+        return not self.items and self.bulk is None
 
 
 Fresh = dict[int, dict[int, str]]
@@ -73,8 +96,13 @@ def gather(
 ) -> Gathered:
     """What entries behind `after` up to `until` mean for `system`, as of `until`. `is_recovery`: what they meant for a
     delivery that is done, whichever rows the system's users have been found to have since."""
+    entries = tx.read_journal(after, until)
+    bulk = None if is_recovery else _bulk(tx, topology, system, entries, fresh)
+    if bulk is not None:
+        # None of them is parked: those are stretched.
+        return Gathered(items={}, keys={}, aliases={}, rids=set(), changed=set(), bulk=bulk)
     changed: set[int] = set()
-    due = _due(tx, system, tx.read_journal(after, until), changed, is_recovery=is_recovery)
+    due = _due(tx, system, entries, changed, is_recovery=is_recovery)
     items: dict[int, list[Item]] = {}
     by_entity: dict[int, list[tuple[int, int, Entry]]] = {}
     rids = set(due)
@@ -85,8 +113,75 @@ def gather(
             if placed:
                 items.setdefault(part.id, []).extend(placed)
     keys, aliases = _referred(tx, topology, items, fresh)
-    _name_newcomers(tx, topology, items)
+    _name_newcomers(tx, topology, items, fresh)
     return Gathered(items=items, keys=keys, aliases=aliases, rids=rids, changed=changed)
+
+
+def _bulk(
+    tx: HubTransaction, topology: Topology, system: SystemPart, entries: list[Entry], fresh: Fresh
+) -> Bulk | None:
+    """The entries as one bulk; None when anything else is among them. Every check is one step for all."""
+    if not entries:
+        return None
+    entity, bit = entries[0].entity, system.bit
+    parts = system.places_of(entity)
+    rids = [entry.rid for entry in entries]
+    if (
+        len(parts) != 1
+        or {entry.entity for entry in entries} != {entity}
+        or not all(concerned & bit for concerned in {entry.concerned for entry in entries})
+        or not tx.stretched(system.id).isdisjoint(rids)
+    ):
+        return None
+    masks = {entry.mask for entry in entries}
+    if rids == list(range(entries[0].seq, entries[0].seq + len(entries))):
+        return _newcomers(tx, topology, system, parts[0], entries, rids, fresh)
+    if len(masks) == 1 and len(set(rids)) == len(rids):
+        return _changes(tx, parts[0], entries, rids, masks.pop(), fresh)
+    return None
+
+
+def _newcomers(
+    tx: HubTransaction,
+    topology: Topology,
+    system: SystemPart,
+    part: PlacePart,
+    entries: list[Entry],
+    rids: list[int],
+    fresh: Fresh,
+) -> Bulk | None:
+    """Records born one after another, which refer to nothing."""
+    if part.place.key_rule in (KeyRule.NONE, KeyRule.ASSIGNED) or part.entity.references:
+        return None
+    records = documents(part, entries)
+    if not all(map(itemgetter(ALIVE), records)) or not all(map(part.place.accepts(part.entity), records)):
+        return None
+    if system.is_source and tx.keys_of(part.id, rids):
+        return None
+    allocate = part.place.allocate(part.entity)
+    try:
+        keys = [allocate(topology.hub_id, rid, record) for rid, record in zip(rids, records, strict=True)]
+    except ValueRefused:
+        return None
+    if len(set(keys)) < len(keys) or not tx.load_rids(part.id, keys).keys().isdisjoint(keys):
+        return None
+    if not set(fresh.get(part.id, {}).values()).isdisjoint(keys):
+        return None
+    return Bulk(part, 0, True, entries, records, keys)
+
+
+def _changes(
+    tx: HubTransaction, part: PlacePart, entries: list[Entry], rids: list[int], mask: int, fresh: Fresh
+) -> Bulk | None:
+    """The same fields of records that have a row; not whether they exist, nor what they refer to."""
+    if mask & 1 << ALIVE or any(mask >> n & 1 for n, _ in part.entity.references):
+        return None
+    known = _keys(tx, part.id, rids, fresh)
+    records = documents(part, entries)
+    # A row whose record is dead is not written.
+    if len(known) < len(rids) or not tx.left_of(part.id).isdisjoint(rids) or not all(map(itemgetter(ALIVE), records)):
+        return None
+    return Bulk(part, mask, False, entries, records, [known[rid] for rid in rids])
 
 
 def _due(
@@ -157,6 +252,14 @@ def _placed(
         yield part, placed
 
 
+def documents(part: PlacePart, entries: list[Entry]) -> list[CanonicalRow]:
+    """`document` of many."""
+    values: list[CanonicalRow] = [entry.values for entry in entries]
+    if set(map(len, values)) == {len(part.entity.fields)}:
+        return values
+    return [document(part, entry) for entry in entries]
+
+
 def document(part: PlacePart, entry: Entry) -> CanonicalRow:
     """The record in the entity's full width: fields younger than the version are null."""
     width = len(part.entity.fields)
@@ -194,7 +297,7 @@ def _keys(tx: HubTransaction, place: int, rids: list[int], fresh: Fresh) -> dict
     return keys
 
 
-def _name_newcomers(tx: HubTransaction, topology: Topology, items: dict[int, list[Item]]) -> None:
+def _name_newcomers(tx: HubTransaction, topology: Topology, items: dict[int, list[Item]], fresh: Fresh) -> None:
     """Give new records their keys, where the mapping makes them. A key that another record has is a problem."""
     for place, found in items.items():
         part = topology.places[place]
@@ -208,7 +311,8 @@ def _name_newcomers(tx: HubTransaction, topology: Topology, items: dict[int, lis
             except ValueRefused as problem:
                 item.problem = problem
         known = tx.load_rids(place, [item.key for item in new if item.key is not None])
-        given: set[str] = set()
+        # A key handed out before counts, whether the hub has written it down yet or not.
+        given = set(fresh.get(place, {}).values())
         for item in new:
             key = item.key
             if key is None:

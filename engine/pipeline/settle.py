@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 
@@ -31,11 +32,28 @@ class Prepared(msgspec.Struct):
     refusals: list[Refusal]
 
 
+class NewLinks:
+    """Crosswalk rows of new rows, by place: keys and rids."""
+
+    def __init__(self) -> None:
+        self.places: dict[int, tuple[list[str], list[int]]] = {}
+
+    def add(self, place: int, key: str, rid: int) -> None:
+        keys, rids = self.places.setdefault(place, ([], []))
+        keys.append(key)
+        rids.append(rid)
+
+    def extend(self, place: int, keys: Sequence[str], rids: Sequence[int]) -> None:
+        known = self.places.setdefault(place, ([], []))
+        known[0].extend(keys)
+        known[1].extend(rids)
+
+
 @dataclass(slots=True)
 class Outcome:
-    """What a delivery did, so far. `links`: (place, key, rid) of new rows."""
+    """What a delivery did, so far."""
 
-    links: list[tuple[int, str, int]] = field(default_factory=lambda: [])
+    links: NewLinks = field(default_factory=NewLinks)
     refusals: list[Refusal] = field(default_factory=lambda: [])
     rids: set[int] = field(default_factory=lambda: set())
     changed: set[int] = field(default_factory=lambda: set())
@@ -67,9 +85,9 @@ def settle(
     for refusal in outcome.refusals:
         _park(tx, system, refusal)
     if is_sure:
-        for place, key, rid in outcome.links:
-            tx.link(place, key, rid, seq)
-        linked = {rid for _, _, rid in outcome.links}
+        for place, (keys, rids) in outcome.links.places.items():
+            tx.link_all(place, keys, rids, seq)
+        linked = [rids for _, rids in outcome.links.places.values()]
     else:
         linked = add_links(tx, topology, system, outcome.links, seq)
     tx.write(
@@ -115,33 +133,34 @@ def _park(tx: HubTransaction, system: SystemPart, refusal: Refusal) -> None:
     )
 
 
-def add_links(
-    tx: HubTransaction, topology: Topology, system: SystemPart, links: Iterable[tuple[int, str, int]], seq: int
-) -> set[int]:
+def add_links(tx: HubTransaction, topology: Topology, system: SystemPart, links: NewLinks, seq: int) -> list[list[int]]:
     """Crosswalk rows of new rows; returns the records linked.
 
     Users write at the same time. A row that meanwhile came with the same key belongs to the record its capture made:
     that record is written again over ours, and ours stays without a row. A record that meanwhile got a row of a user's
     has two now: ours goes, as a deletion that concerns this target alone.
     """
-    by_place: dict[int, list[tuple[str, int]]] = {}
-    for place, key, rid in links:
-        by_place.setdefault(place, []).append((key, rid))
-    linked: set[int] = set()
-    for place, pairs in by_place.items():
-        known = dict(tx.load_rids(place, [key for key, _ in pairs]))
-        keys = tx.keys_of(place, [rid for _, rid in pairs])
-        for key, rid in pairs:
+    linked: list[list[int]] = []
+    for place, (new_keys, new_rids) in links.places.items():
+        known = dict(tx.load_rids(place, new_keys))
+        keys = tx.keys_of(place, new_rids)
+        if not keys and known.keys().isdisjoint(new_keys):
+            tx.link_all(place, new_keys, new_rids, seq)
+            linked.append(new_rids)
+            continue
+        found: list[int] = []
+        for key, rid in zip(new_keys, new_rids, strict=True):
             owner = known.get(key)
             if owner == rid:
-                linked.add(rid)
+                found.append(rid)
             elif owner is not None:
                 _give_back(tx, topology, system, owner)
             elif rid in keys:
                 remove_double(tx, topology, topology.places[place], key, rid)
             else:
                 tx.link(place, key, rid, seq)
-                linked.add(rid)
+                found.append(rid)
+        linked.append(found)
     return linked
 
 
@@ -175,32 +194,33 @@ def retry_due(tx: HubTransaction, topology: Topology, system: SystemPart) -> int
     return count
 
 
-def _retry_waiting(tx: HubTransaction, topology: Topology, system: SystemPart, linked: set[int]) -> None:
+def _retry_waiting(tx: HubTransaction, topology: Topology, system: SystemPart, linked: list[list[int]]) -> None:
     """Records that waited for one which has a row now."""
     waiting = tx.rows(
         "select rid, waits_for from parked where direction = 'target' and system = ? and waits_for is not null",
         (system.id,),
     )
+    if not waiting:
+        return
+    found = set(chain.from_iterable(linked))
     for rid, waits_for in waiting:
-        if waits_for in linked:
+        if waits_for in found:
             retry(tx, topology, system, rid)
 
 
-def recover_links(topology: Topology, gathered: Gathered, refused: set[int]) -> list[tuple[int, str, int]]:
-    """The links that a committed delivery made whose settling was lost: keys are made the same way again.
+def recover_links(topology: Topology, gathered: Gathered, refused: set[int], links: NewLinks) -> None:
+    """Add the links that a committed delivery made whose settling was lost: keys are made the same way again.
 
     A record that a user's row was linked to since may have got a row from that delivery as well. Where its key can be
     nobody else's, the link is given back all the same, and `add_links` has the row deleted if it is there.
     """
-    links: list[tuple[int, str, int]] = []
     for items in gathered.items.values():
         for item in items:
             if item.rid in refused:
                 continue
             if item.is_new and item.key is not None:
-                links.append((item.part.id, item.key, item.rid))
+                links.add(item.part.id, item.key, item.rid)
             elif item.part.place.key_rule is KeyRule.UUID and item.mask & 1 << ALIVE:
                 allocate = item.part.place.allocate(item.part.entity)
                 key = allocate(topology.hub_id, item.rid, document(item.part, item.entry))
-                links.append((item.part.id, key, item.rid))
-    return links
+                links.add(item.part.id, key, item.rid)

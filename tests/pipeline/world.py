@@ -205,7 +205,8 @@ class World:
         outcome = Outcome(is_written=True)
         gathered = gather(tx, self.topology, part, cursor, until, {})
         outcome.rids |= gathered.rids
-        for items in gathered.items.values():
+        bulk = [gathered.bulk.items()] if gathered.bulk else []
+        for items in (*gathered.items.values(), *bulk):
             for item in items:
                 if (part.id, item.rid) in self.refusing:
                     outcome.refusals.append(Refusal(item.first, self._parked(part, item)))
