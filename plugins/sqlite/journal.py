@@ -106,7 +106,7 @@ class JournalReader:
             raise self._torn(after)
         # The version of before the transaction: a commit may have come in between the two looks.
         self._data_version = version if self._has_reached and self._whole_until == head else -1
-        if not rows and not self._has_reached:
+        if not self._has_reached and len(rows) < rows_max:
             raise self._torn(after)
         if not rows and not self._events:
             return None
