@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import anyio
 import apsw
 
-from engine.errors import Fenced, RowRefused, TargetUnready
+from engine.errors import Fenced, RowRefused, TargetBusy, TargetUnready
 from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Assigned, TableWrite, WriteResult
@@ -80,7 +80,7 @@ class SqliteTargetSession:
 
     @asynccontextmanager
     async def delivery(self, seq: int) -> AsyncGenerator[SqliteDelivery]:
-        await self._session.run(lambda connection: self._begin(connection, seq))
+        await self._session.run(lambda connection: self.begin(connection, seq))
         try:
             yield SqliteDelivery(self, self._session, seq)
         except BaseException:
@@ -111,7 +111,8 @@ class SqliteTargetSession:
         self._shapes[table] = found
         return found
 
-    def _begin(self, connection: Connection, seq: int) -> None:
+    def begin(self, connection: Connection, seq: int) -> None:
+        """Take the write lock and write the marker."""
         connection.execute("begin immediate")
         try:
             self._mark(connection, seq)
@@ -165,11 +166,24 @@ class SqliteDelivery:
         self._target = target
         self._session = opened
         self._seq = seq
+        self._done: list[tuple[TableWrite, WriteResult]] = []
 
     async def write(self, write: TableWrite) -> WriteResult:
         return await self._session.run(lambda connection: self._write(connection, write), write.table)
 
     def _write(self, connection: Connection, write: TableWrite) -> WriteResult:
+        try:
+            result = self._carry_out(connection, write)
+        except RowRefused:
+            if not connection.in_transaction:
+                self._redo(connection)
+            raise
+        self._done.append((write, result))
+        return result
+
+    def _carry_out(self, connection: Connection, write: TableWrite) -> WriteResult:
+        # Outside of a transaction each row would be one of its own, without a marker.
+        assert connection.in_transaction, "a delivery that was rolled back is written to no more"
         system = self._session.system
         shape = self._target.shape(connection, write.table)
         connection.execute("savepoint concord_write")
@@ -185,6 +199,24 @@ class SqliteDelivery:
             raise
         connection.execute("release concord_write")
         return result
+
+    def _redo(self, connection: Connection) -> None:
+        """A trigger of the owner said `raise(rollback)`: all is gone, the marker too, for the sake of one row. So that
+        this row alone is refused, do the rest again."""
+        self._target.begin(connection, self._seq)
+        for write, result in self._done:
+            try:
+                is_same = self._carry_out(connection, write) == result
+            except RowRefused:
+                is_same = False
+            if not is_same:
+                # Somebody else wrote in between, and the engine has been told what is true no more.
+                raise TargetBusy(
+                    f"system {self._session.system}, table {write.table}: a trigger rolled the delivery back",
+                    hint="Concord tries again by itself; let the trigger say `raise(abort, ...)` instead.",
+                    system=self._session.system,
+                    table=write.table,
+                )
 
 
 def _commit(connection: Connection) -> None:

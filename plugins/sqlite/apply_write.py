@@ -72,6 +72,7 @@ class _Writing:
                 self._execute(update, order(row))
                 if changes():
                     continue
+                self._must_be_gone(row)
             elif self._is_there(row):
                 continue
             self._execute(insert, row)
@@ -85,6 +86,7 @@ class _Writing:
         for row in self._rows():
             self._execute(sql, order(row))
             if not self.connection.changes():
+                self._must_be_gone(row)
                 missing.append(self.index)
         return WriteResult(missing=tuple(missing))
 
@@ -93,6 +95,8 @@ class _Writing:
         sql = f"delete from {quoted(self.write.table)} where {where}"
         for row in self._rows():
             self._execute(sql, row)
+            if not self.connection.changes():
+                self._must_be_gone(row)
         return WriteResult()
 
     def _assign(self, assigned: str) -> WriteResult:
@@ -114,6 +118,10 @@ class _Writing:
                 if connection.changes():
                     keys.append(known[0])
                     continue
+                if connection.execute(
+                    f"select 1 from {quoted(write.table)} where {key} = ?", (int(known[0]),)
+                ).fetchone():
+                    raise self._ignored()
             made = list(self._execute(insert, row))
             if not made:
                 raise self._ignored()
@@ -125,9 +133,14 @@ class _Writing:
         return WriteResult(keys=tuple(keys))
 
     def _is_there(self, row: WireRow) -> bool:
-        where = " and ".join(f"{quoted(name)} = ?" for name in self.write.columns)
-        found = self._execute(f"select 1 from {quoted(self.write.table)} where {where}", row).fetchone()
-        return found is not None
+        where = " and ".join(f"{quoted(name)} = ?" for name in self.write.key)
+        key = tuple(row[self.write.columns.index(name)] for name in self.write.key)
+        return self._execute(f"select 1 from {quoted(self.write.table)} where {where}", key).fetchone() is not None
+
+    def _must_be_gone(self, row: WireRow) -> None:
+        """The row was not changed: there is none, or a trigger of the owner said `raise(ignore)`."""
+        if self._is_there(row):
+            raise self._ignored()
 
     def _execute(self, sql: str, row: WireRow) -> Rows:
         for value in row:

@@ -124,8 +124,16 @@ def _sql(error: apsw.Error, where: str, context: dict[str, Any]) -> ConcordError
         )
     if text.startswith(("no such table", "no such column", "table ", "no tables specified")):
         return RowRefused(
-            f"{where}: the table or a column of it is gone",
-            hint="Bring the table back or change the mapping; its records wait.",
+            # A statement's text holds names only, and a trigger's is the owner's: nothing of a row.
+            f"{where}: the table, a column of it, or what its triggers use is gone: {text}",
+            hint="Bring it back or change the mapping; its records wait.",
+            reason="table",
+            **context,
+        )
+    if text.startswith("cannot ") and "generated column" in text:
+        return RowRefused(
+            f"{where}: the database computes a column that the mapping writes",
+            hint="Take the column out of what the mapping writes; its records wait.",
             reason="table",
             **context,
         )

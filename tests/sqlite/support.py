@@ -121,8 +121,7 @@ class World:
             "import sqlite3, sys, time\n"
             f"connection = sqlite3.connect({str(self.path)!r}, isolation_level=None, timeout=30)\n"
         )
-        command = [sys.executable, "-c", opening + program, *arguments]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return run_python(opening + program, *arguments)
 
 
 def open_world(directory: Path, *, journal_mode: str = "wal", **options: Any) -> World:
@@ -138,6 +137,11 @@ def connect(path: Path) -> Connection:
     # As nearly every program has it; this build of SQLite has another default.
     connection.execute("pragma recursive_triggers = off")
     return connection
+
+
+def run_python(program: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def say(process: subprocess.Popen[str], text: str) -> None:
