@@ -59,7 +59,8 @@ class ConflictRow(msgspec.Struct, kw_only=True):
 
 
 class ParkedRow(msgspec.Struct, kw_only=True):
-    """One record or row set aside."""
+    """One record or row set aside. `rows`: where the record has rows, each as SYSTEM:TABLE:KEY; one that is new to the
+    system that refused it has a key elsewhere only."""
 
     id: int
     system: str
@@ -74,6 +75,7 @@ class ParkedRow(msgspec.Struct, kw_only=True):
     attempts: int
     parked_at: int
     try_after: int
+    rows: list[str] = []
 
 
 class ReviewRow(msgspec.Struct, kw_only=True):
@@ -225,7 +227,18 @@ def parked(
         )
         for r in rows
     ]  # fmt: skip
-    return [row for row in found if system is None or row.system == system][:limit]
+    found = [row for row in found if system is None or row.system == system][:limit]
+    _add_rows(tx, names, found)
+    return found
+
+
+def _add_rows(tx: HubTransaction, names: dict[int, str], found: list[ParkedRow]) -> None:
+    rids = sorted({row.record for row in found if row.record is not None})
+    places = tx.rows("select id, system, name from place order by id") if rids else []
+    keys = [(names[system], name, tx.keys_of(place, rids)) for place, system, name in places]
+    for row in found:
+        if row.record is not None:
+            row.rows = [f"{system}:{name}:{known[row.record]}" for system, name, known in keys if row.record in known]
 
 
 def reviews(tx: HubTransaction, limit: int = 50) -> list[ReviewRow]:

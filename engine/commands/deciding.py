@@ -126,6 +126,8 @@ def parked_show(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOpt
         return
     say(f"parked {row.id}: {row.system}, table {row.table}, {row.direction} side")
     say(f"  record   {row.record if row.record is not None else '-'}    key {row.key or '-'}")
+    if row.rows:
+        say(f"  rows     {', '.join(row.rows)}")
     say(f"  since    {time_text(row.parked_at)}, {row.attempts} tries, next {time_text(row.try_after)}")
     say(f"  reason   {row.reason}" + (f", field {row.field}" if row.field else ""))
     say(f"  message  {row.message}")

@@ -98,6 +98,7 @@ class HubTransaction(Links):
         self._entries: dict[int, Entry] = {}
         self._versions: dict[int, Entry] = {}
         self._appended: list[Entry] = []
+        self._encoded: list[bytes] = []
         self._changed: dict[int, int] = {}
         self.clear_links()
         self._conflicts: list[Conflict] = []
@@ -133,16 +134,18 @@ class HubTransaction(Links):
         assert seq == self.last_seq + 1
         self._last_seq = seq
         self._appended.append(entry)
+        self._encoded.append(encode_entry(entry))
         rid = entry.rid
         if rid != seq:
             self._changed[rid] = seq
         self._entries[rid] = entry
 
-    def append_all(self, entries: Sequence[Entry]) -> None:
-        """`append` for many, of different records."""
+    def append_all(self, entries: Sequence[Entry], documents: Sequence[bytes]) -> None:
+        """`append` for many, all of them births or all of different records there were; `documents`: them encoded."""
         assert entries[0].seq == self.last_seq + 1
         self._last_seq = entries[-1].seq
         self._appended.extend(entries)
+        self._encoded.extend(documents)
         rids = [entry.rid for entry in entries]
         if rids[0] != entries[0].seq or rids[-1] != entries[-1].seq:
             self._changed.update((e.rid, e.seq) for e in entries if e.rid != e.seq)
@@ -468,7 +471,7 @@ class HubTransaction(Links):
             first = self._appended[0].seq
             self.connection.execute(
                 "insert into journal select ?1 + c.rowid - 1, c.value from carray(?2) c",
-                (first, blobs(list(map(encode_entry, self._appended)))),
+                (first, blobs(self._encoded)),
             )
             self._flush_changed(first)
         self.flush_links()

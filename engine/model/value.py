@@ -29,7 +29,8 @@ from typing import Final
 class Absent(enum.Enum):
     """The source did not send this column (unchanged TOAST, a column filter, a key-only image). Not null."""
 
-    TOKEN = "absent"
+    # A value that cannot be encoded: whatever was not sent is never stored by mistake.
+    TOKEN = object()
 
     def __repr__(self) -> str:
         return "ABSENT"

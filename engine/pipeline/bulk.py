@@ -7,15 +7,20 @@ rare, goes row by row through `commit`, with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
+from typing import Final, cast
 
 from engine.hub.transaction import HubTransaction
-from engine.model.record import CHANGE, Entry
+from engine.model.record import CHANGE, Entry, Value, encode_entry
 from engine.model.value import CanonicalRow
 from engine.pipeline.canonicalize import PlaceRows
 from engine.pipeline.topology import EntityPart, SystemPart
 from engine.pipeline.values import compare, mask_of, stored
+
+NIL: Final = b"\xc0"
+"""MessagePack's null. No UTF-8 text holds this byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +51,28 @@ def take_newcomers(tx: HubTransaction, arrived: Arrived) -> bool:
         times = [min(time, latest_time) for time in times]
     system, number, others = arrived.system.id, entity.entity.id, entity.concerned & ~arrived.system.bit
     first = tx.last_seq + 1
-    documents = [stored(record) for record in records if record is not None]
-    tx.append_all(
-        [
-            Entry(seq, seq, number, system, time, mask_of(values), others, 0, CHANGE, 0, values)
-            for seq, time, values in zip(range(first, first + len(keys)), times, documents, strict=True)
+    full = (1 << len(entity.entity.fields)) - 1
+
+    def births(documents: Iterable[CanonicalRow]) -> list[Entry]:
+        return [
+            Entry(seq, seq, number, system, time, full, others, 0, CHANGE, 0, cast("tuple[Value, ...]", values))
+            for seq, time, values in zip(count(first), times, documents)
         ]
-    )
+
+    # To look for what was not sent, in every row, would cost more than to find that one of them cannot be encoded.
+    whole = cast("Sequence[CanonicalRow]", records)
+    try:
+        entries = births(whole)
+        documents = list(map(encode_entry, entries))
+    except TypeError:
+        entries = births(map(stored, whole))
+        documents = list(map(encode_entry, entries))
+    for n, document in enumerate(documents):
+        # Where there is no such byte there is no null.
+        if NIL in document and None in entries[n].values:
+            entries[n].mask = mask_of(entries[n].values)
+            documents[n] = encode_entry(entries[n])
+    tx.append_all(entries, documents)
     tx.link_all(rows.part.id, keys, range(first, first + len(keys)))
     return True
 
@@ -97,16 +117,15 @@ def take_changes(tx: HubTransaction, arrived: Arrived, seen: int) -> bool:
     ]
     if chosen:
         first = tx.last_seq + 1
-        tx.append_all(
-            [
-                Entry(
-                    seq, e.rid, number, system, time if time < latest_time else latest_time, mask, others, e.seq,
-                    CHANGE, e.foreign if e.origin == system and not e.concerned & bit else e.seq, record,
-                    e.stamps_without(mask),
-                )
-                for seq, (e, mask, time, record) in enumerate(chosen, first)
-            ]
-        )  # fmt: skip
+        changes = [
+            Entry(
+                seq, e.rid, number, system, time if time < latest_time else latest_time, mask, others, e.seq,
+                CHANGE, e.foreign if e.origin == system and not e.concerned & bit else e.seq, record,
+                e.stamps_without(mask),
+            )
+            for seq, (e, mask, time, record) in enumerate(chosen, first)
+        ]  # fmt: skip
+        tx.append_all(changes, list(map(encode_entry, changes)))
     return True
 
 

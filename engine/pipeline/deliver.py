@@ -44,16 +44,19 @@ class Deliverer:
         self.system = system
         self.session = session
         self._writers: dict[int, Writer | TableHeld] = {}
+        self._shapes: dict[str, Shape] = {}
         self.has_held_tables = False
         self._sent: Delivered | None = None
         """Committed by the target and not settled in the hub."""
         self.reshape(shapes)
 
-    def reshape(self, shapes: dict[str, Shape]) -> None:
-        """Compile the writers for the tables as they are now."""
+    def reshape(self, shapes: dict[str, Shape]) -> bool:
+        """Compile the writers for the tables as they are now; whether any of them is not as it was."""
+        is_other, self._shapes = shapes != self._shapes, shapes
         for part in self.system.places:
             self._writers[part.id] = _writer(part, shapes.get(part.place.table), self.system)
         self.has_held_tables = any(isinstance(writer, TableHeld) for writer in self._writers.values())
+        return is_other
 
     async def start(self) -> None:
         """Fence earlier daemons, and learn what became of the last delivery."""

@@ -14,7 +14,7 @@ from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.capture import Capturer, replay_parked
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered, Deliverer
-from engine.pipeline.settle import retry_due
+from engine.pipeline.settle import SHAPE_CODES, make_due, retry_due
 from engine.pipeline.signals import Signals
 from engine.pipeline.slow import append_again
 from engine.pipeline.topology import SystemPart, Topology
@@ -68,6 +68,8 @@ async def run_target(flow: Flow, part: SystemPart, system: System, target: Targe
     async with target.open(part.tables) as session:
         lane = Deliverer(flow.hub, flow.topology, part, session, shapes)
         await lane.start()
+        # Whoever starts a lane again has mended something; what is parked need not wait for its next turn.
+        await flow.hub.transact(lambda tx: make_due(tx, part))
         flow.signals.cursor[part.id].ring()
         await _wait_copied(flow, part)
         await _admit(flow, part)
@@ -77,14 +79,22 @@ async def run_target(flow: Flow, part: SystemPart, system: System, target: Targe
             if delivered is not None:
                 flow.signals.cursor[part.id].ring()
                 await flow.hooks.delivered(part, delivered)
+                if any(refusal.parked.code in SHAPE_CODES for refusal in delivered.outcome.refusals):
+                    await _look_again(flow, part, system, lane)
                 continue
             with anyio.move_on_after(IDLE_SECONDS):
                 await event.wait()
                 continue
             if lane.has_held_tables:
-                lane.reshape(await system.shapes(part.tables))
+                await _look_again(flow, part, system, lane)
             if await flow.hub.transact(lambda tx: retry_due(tx, flow.topology, part)):
                 flow.signals.journal.ring()
+
+
+async def _look_again(flow: Flow, part: SystemPart, system: System, lane: Deliverer) -> None:
+    """See whether the tables are other than when their writers were compiled; then what these refused is due."""
+    if lane.reshape(await system.shapes(part.tables)):
+        await flow.hub.transact(lambda tx: make_due(tx, part, only_of_shape=True))
 
 
 async def _wait_copied(flow: Flow, part: SystemPart) -> None:

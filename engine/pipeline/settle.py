@@ -17,6 +17,8 @@ from engine.ports import KeyRule
 
 RETRY_SECONDS_MIN = 15.0
 RETRY_SECONDS_MAX = 3600.0
+# Refusals by a writer, which was compiled for a table as it was at some time.
+SHAPE_CODES = ("value.refused", "table.held")
 
 
 class Refusal(msgspec.Struct):
@@ -180,6 +182,13 @@ def retry(tx: HubTransaction, topology: Topology, system: SystemPart, rid: int) 
     again = append_again(tx, entry, topology.entities[entry.entity].full, system.bit)
     tx.set_stretch(system.id, rid, Stretch(stretches[-1].refused, again.seq))
     return True
+
+
+def make_due(tx: HubTransaction, system: SystemPart, *, only_of_shape: bool = False) -> None:
+    """What is parked at this target is tried again at its next quiet moment. `only_of_shape`: what the writers refused
+    for the shape of a table, or the target for the lack of one."""
+    which = f" and (code in {SHAPE_CODES} or reason = 'table')" if only_of_shape else ""
+    tx.write(f"update parked set try_after = 0 where direction = 'target' and system = ?{which}", (system.id,))
 
 
 def retry_due(tx: HubTransaction, topology: Topology, system: SystemPart) -> int:

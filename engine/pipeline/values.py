@@ -28,7 +28,7 @@ def compare(records: Sequence[CanonicalRow], values: Sequence[tuple[Value, ...]]
     masks, touched, columns, is_whole = [0] * len(records), 0, list[tuple[object, ...]](), True
     for n, (sent, held) in enumerate(zip(zip(*records, strict=True), zip(*values, strict=True), strict=True)):
         column: tuple[object, ...] = sent
-        if ABSENT in sent:
+        if column != held and ABSENT in column:
             is_whole = False
             column = tuple(b if a is ABSENT else a for a, b in zip(sent, held, strict=True))
         columns.append(column)

@@ -18,7 +18,10 @@ from engine.pipeline.settle import NewLinks, Outcome, Refusal, add_links
 from engine.pipeline.topology import PlacePart, SystemPart, Topology
 from engine.ports import Deletes, Delivery, TableWrite, WriteKind, Writer, WriteResult, Written
 
-VALUE_HINT = "Correct the value where it was written, or the mapping; a new value is tried at once."
+VALUE_HINT = (
+    "Correct the value where it was written, which is tried at once; or change the column and run `concord parked"
+    " retry`; or mend the mapping and start the daemon again."
+)
 
 
 class Writing:
@@ -110,7 +113,7 @@ class Writing:
         while waiting:
             ready: list[tuple[Item, CanonicalRow]] = []
             later: list[Item] = []
-            missing: dict[int, int] = {}
+            missing: dict[int, tuple[int, str]] = {}
             own = {item.rid for item in waiting} if len(waiting) > 1 else set[int]()
             for item in waiting:
                 row, lacks = self._keyed(part, writer, item, gathered, own)
@@ -121,15 +124,16 @@ class Writing:
                     ready.append((item, row))
             if not ready:
                 for item in later:
-                    self._wait(part, item, missing[item.rid])
+                    self._wait(part, item, *missing[item.rid])
                 return
             await self._write_ready(part, writer, ready)
             waiting = later
 
     def _keyed(
         self, part: PlacePart, writer: Writer, item: Item, gathered: Gathered, own: set[int]
-    ) -> tuple[CanonicalRow | None, int]:
-        """The record with rids replaced by the target's keys; (None, rid) for one that the target lacks."""
+    ) -> tuple[CanonicalRow | None, tuple[int, str]]:
+        """The record with rids replaced by the target's keys; None where the target lacks one: that rid, and the field
+        that refers to it."""
         row = document(part, item.entry)
         for n, name in writer.references:
             rid = row[n]
@@ -140,9 +144,9 @@ class Writing:
             place = self.system.place(name).id
             key = self.fresh.get(place, {}).get(rid) or gathered.keys.get(place, {}).get(rid)
             if key is None:
-                return None, rid
+                return None, (rid, item.part.entity.fields[n].name)
             row = (*row[:n], key, *row[n + 1 :])
-        return row, 0
+        return row, (0, "")
 
     async def _write_ready(self, part: PlacePart, writer: Writer, ready: list[tuple[Item, CanonicalRow]]) -> None:
         inserts: list[tuple[Item, CanonicalRow]] = []
@@ -267,12 +271,13 @@ class Writing:
         )
         self.outcome.refusals.append(Refusal(item.first, parked))
 
-    def _wait(self, part: PlacePart, item: Item, rid: int) -> None:
+    def _wait(self, part: PlacePart, item: Item, rid: int, field: str) -> None:
         error = RowRefused(
-            f"system {self.system.name}, table {part.place.table}: record {item.rid} refers to record {rid}, which"
-            " has no row there",
-            hint=f"Run `concord explain {rid}`; this record follows by itself when that one arrives.",
+            f"system {self.system.name}, table {part.place.table}, field {part.place.entity}.{field}: record"
+            f" {item.rid} refers to record {rid}, which has no row there",
+            hint=f"Run `concord explain {rid}` to see why; this record follows by itself when that one arrives.",
             reason="waits",
+            field=field,
         )
         self._refuse(item, error, waits_for=rid)
 

@@ -23,19 +23,21 @@ _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "
 
 def copy_text(system: str, write: TableWrite) -> bytes:
     """The rows in COPY's text format. Raises `RowRefused` for what no PostgreSQL text can hold."""
-    columns: list[Sequence[str]] = []
     nulls = 0
-    for column in cast("list[tuple[str | None, ...]]", list(zip(*write.rows, strict=True))):
-        if None in column:
-            nulls += column.count(None)
-            columns.append(["\\N" if value is None else value for value in column])
-        else:
-            columns.append(cast("tuple[str, ...]", column))
-    text = "\n".join(map("\t".join, zip(*columns, strict=True)))
+    try:
+        text = "\n".join(map("\t".join, cast("list[tuple[str, ...]]", write.rows)))
+    except TypeError:
+        # There are nulls.
+        columns: list[Sequence[str | None]] = []
+        for column in zip(*text_rows(write), strict=True):
+            count = column.count(None)
+            nulls += count
+            columns.append(["\\N" if value is None else value for value in column] if count else column)
+        text = "\n".join(map("\t".join, cast("zip[tuple[str, ...]]", zip(*columns, strict=True))))
     count = len(write.rows)
     if (
         text.count("\\") != nulls
-        or text.count("\t") != count * (len(columns) - 1)
+        or text.count("\t") != count * (len(write.columns) - 1)
         or text.count("\n") != count - 1
         or "\r" in text
     ):

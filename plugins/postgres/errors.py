@@ -55,6 +55,14 @@ _TABLE_STATES: Final = {
     "42501": ("permission", "a privilege is missing", "Run `concord plan` and grant what it names."),
 }
 
+_HINTS: Final = {
+    "unique": "Change one of the two rows that have the same value; a changed record is tried at once.",
+    "foreign_key": "Bring the row that it refers to, or remove the one that refers to it; then `concord parked retry`.",
+    "not_null": "Give the field a value where it was written, or the mapping a `default` for the column.",
+    "check": "Correct the value where it was written, or the constraint; then `concord parked retry`.",
+    "other": "Look for it in the server's log, correct the record where it was written, then `concord parked retry`.",
+}
+
 _BUSY: Final = {
     "40001": "a serialization conflict",
     "40P01": "a deadlock",
@@ -144,8 +152,8 @@ def _about_table(
     reason, found = _REASONS.get(state) or _REASONS_BY_CLASS.get(state[:2], ("other", "the server refused"))
     message = f"{where}: {found} (sqlstate {state}){during}"
     if writes and table is not None:
-        return RowRefused(message, row_index=row_index, reason=reason, **context)
-    return _unready(role, message, "", context)
+        return RowRefused(message, hint=_HINTS.get(reason, ""), row_index=row_index, reason=reason, **context)
+    return _unready(role, message, "Look into the server's log, then start the daemon again.", context)
 
 
 _REASONS_BY_CLASS: Final = {
@@ -220,6 +228,9 @@ def _where(system: str, table: str | None, error: BaseException) -> str:
     parts = [f"system {system}"]
     if table:
         parts.append(f"table {table}")
+        if names["table"] and names["table"] != table.rpartition(".")[2].strip('"'):
+            # A row that cannot go because of another table's: that is the one to look at.
+            parts.append(f"because of table {names['table']}")
     elif names["table"]:
         parts.append(f"table {names['table']}")
     parts += [f"{label} {names[label]}" for label in ("column", "constraint") if names[label]]
