@@ -127,7 +127,8 @@ class World:
 def open_world(directory: Path, *, journal_mode: str = "wal", **options: Any) -> World:
     path = directory / "crm.db"
     users = connect(path)
-    users.execute(f"pragma journal_mode = {journal_mode}; pragma synchronous = off")
+    users.execute(f"pragma journal_mode = {journal_mode}").close()
+    users.execute("pragma synchronous = off")
     return World(path, SqliteConfig(path=path.name, poll_seconds=0.01, **options), users)
 
 

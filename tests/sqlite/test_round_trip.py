@@ -182,8 +182,15 @@ async def follow(world: World, steps: list[Step], rows_max: int, *, has_trigger:
     async with world.feed(TABLE, verify=verify) as feed, world.session(TABLE) as session:
         for step in steps:
             if isinstance(step, list):
-                if not world.users.in_transaction:
-                    await deliver(world, session, replica, step, is_echoed=has_trigger or has_verify)
+                if world.users.in_transaction:
+                    continue
+                is_alone = world.seq % 2 == 0
+                if is_alone:
+                    await catch_up(world, feed, replica, rows_max)
+                await deliver(world, session, replica, step, is_echoed=has_trigger or has_verify)
+                if is_alone:
+                    told = await catch_up(world, feed, replica, rows_max)
+                    assert not any(segment.tables for batch in told for segment in batch.segments)
             elif step in ("receive", "chunk", "confirm"):
                 await read(world, feed, replica, str(step), rows_max)
             else:
@@ -212,9 +219,11 @@ async def read(world: World, feed: Feed, replica: Replica, step: str, rows_max: 
         feed.confirm(feed.position)
 
 
-async def catch_up(world: World, feed: Feed, replica: Replica, rows_max: int) -> None:
-    for batch in await world.drain(feed, rows_max):
+async def catch_up(world: World, feed: Feed, replica: Replica, rows_max: int) -> list[Batch]:
+    batches = await world.drain(feed, rows_max)
+    for batch in batches:
         replica.take(batch)
+    return batches
 
 
 async def deliver(
