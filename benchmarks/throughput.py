@@ -2,9 +2,12 @@
 
     python -m benchmarks.throughput --json
 
-Each repetition makes fresh databases and one source table with two slots, the subscription's and Concord's. The
-workload is committed once; then one consumer works the log off, then the other, in an order that alternates. A
-repetition whose three tables are not equal in the end, in every row, is void, and so is the run.
+Two methods, each over fresh databases in every repetition, and both in one run:
+
+    live      the workload runs while the consumer reads; the clock stops when the last row is at the target
+    backlog   the workload has been committed before; both consumers work off the same log, one after the other
+
+A repetition whose tables are not equal in the end, in every row, is void, and so is the run.
 """
 
 from __future__ import annotations
@@ -27,17 +30,18 @@ from benchmarks.servers import Databases, Pair, committed_at, fresh_databases, r
 from benchmarks.workloads import USUAL, WORKLOADS, Workload, preload, write, write_end
 
 CONSUMERS = (native.NAME, concord.NAME)
+METHODS = ("live", "backlog")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run. `live`: the consumer runs while the workload is written, each consumer over a log of its own."""
+    """What to run. The first of `methods` gives the numbers of a workload; the others stand beside them."""
 
     workloads: tuple[Workload, ...]
     rows: int
     repetitions: int
     consumers: tuple[str, ...] = CONSUMERS
-    live: bool = False
+    methods: tuple[str, ...] = METHODS
     native_sync: bool = False
 
 
@@ -65,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows=options.rows,
         repetitions=options.repetitions,
         consumers=tuple(options.only or CONSUMERS),
-        live=options.live,
+        methods=tuple(options.method or METHODS),
         native_sync=options.native_sync,
     )
     try:
@@ -84,23 +88,12 @@ def measure(pair: Pair, plan: Plan) -> dict[str, Any]:
     workloads: dict[str, Any] = {}
     void: list[str] = []
     for workload in plan.workloads:
-        runs: list[Run] = []
-        for repetition in range(plan.repetitions):
-            order = plan.consumers if repetition % 2 == 0 else plan.consumers[::-1]
-            measured = _live(pair, plan, workload, order) if plan.live else _backlog(pair, plan, workload, order)
-            for run in measured:
-                say(
-                    f"{workload.name} {repetition + 1}/{plan.repetitions} {run.consumer}:"
-                    f" {plan.rows / run.timed.seconds:,.0f} rows/s, others used {run.timed.share.other_cores} cores"
-                    f"{' VOID' if run.is_void else ''}"
-                )
-                if run.is_void:
-                    void.append(f"{workload.name}, repetition {repetition + 1}: {run.consumer}'s target differs")
-            runs += measured
-        workloads[workload.name] = _summary(workload, plan, runs)
+        found = {method: _measure(pair, plan, workload, method, void) for method in plan.methods}
+        first, *others = plan.methods
+        workloads[workload.name] = found[first] | {method: found[method] for method in others}
     return {
         "benchmark": "throughput",
-        "method": "live" if plan.live else "backlog",
+        "methods": plan.methods,
         "rows": plan.rows,
         "repetitions": plan.repetitions,
         "native_synchronous_commit": "on" if plan.native_sync else "off",
@@ -108,6 +101,23 @@ def measure(pair: Pair, plan: Plan) -> dict[str, Any]:
         "void": void,
         "machine": {**machine, "load_after": load()},
     }
+
+
+def _measure(pair: Pair, plan: Plan, workload: Workload, method: str, void: list[str]) -> dict[str, Any]:
+    runs: list[Run] = []
+    for repetition in range(plan.repetitions):
+        order = plan.consumers if repetition % 2 == 0 else plan.consumers[::-1]
+        measured = (_live if method == "live" else _backlog)(pair, plan, workload, order)
+        for run in measured:
+            say(
+                f"{workload.name} {method} {repetition + 1}/{plan.repetitions} {run.consumer}:"
+                f" {plan.rows / run.timed.seconds:,.0f} rows/s, others used {run.timed.share.other_cores} cores"
+                f"{' VOID' if run.is_void else ''}"
+            )
+            if run.is_void:
+                void.append(f"{workload.name}, {method}, repetition {repetition + 1}: {run.consumer}'s target differs")
+        runs += measured
+    return {"method": method, **_summary(workload, plan, runs)}
 
 
 def _backlog(pair: Pair, plan: Plan, workload: Workload, order: Sequence[str]) -> list[Run]:
@@ -204,36 +214,37 @@ def _summary(workload: Workload, plan: Plan, runs: Sequence[Run]) -> dict[str, A
 
 
 def _table(document: dict[str, Any]) -> Any:
-    columns = ("workload", "concord rows/s", "native rows/s", "ratio", "least", "greatest", "MB", "quiet", "contents")
+    columns = ("workload", "method", "concord/s", "native/s", "ratio", "spread", "MB", "quiet", "equal")
     rows: list[list[object]] = []
-    for name, found in document["workloads"].items():
-        ratios = found.get("ratio_spread")
-        rows.append(
-            [
-                name,
-                found.get("concord_rows_per_s"),
-                found.get("native_rows_per_s"),
-                found.get("ratio"),
-                ratios.least if ratios else None,
-                ratios.greatest if ratios else None,
-                found.get("concord_peak_memory_mb"),
-                "yes" if found["is_quiet"] else "no",
-                "equal" if found["contents"]["are_equal"] else "DIFFER",
-            ]
-        )
-    title = f"{document['rows']:,} rows, {document['repetitions']} repetitions, {document['method']}"
+    for name, first in document["workloads"].items():
+        for found in (first, *(first[method] for method in document["methods"][1:])):
+            ratios = found.get("ratio_spread")
+            rows.append(
+                [
+                    name,
+                    found["method"],
+                    found.get("concord_rows_per_s"),
+                    found.get("native_rows_per_s"),
+                    found.get("ratio"),
+                    f"{ratios.least:.2f}-{ratios.greatest:.2f}" if ratios else None,
+                    round(found.get("concord_peak_memory_mb", 0)) or None,
+                    "yes" if found["is_quiet"] else "no",
+                    "yes" if found["contents"]["are_equal"] else "NO",
+                ]
+            )
+    title = f"{document['rows']:,} rows, {document['repetitions']} repetitions, rows/s"
     return table_of(title, columns, rows)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = common_arguments("Rows a second, Concord and PostgreSQL's own logical replication, in one run.")
     parser.add_argument("--rows", type=int, default=200_000, help="rows of each workload (default 200000)")
-    parser.add_argument("--repetitions", type=int, default=5, help="how often each is measured (default 5)")
+    parser.add_argument("--repetitions", type=int, default=3, help="how often each is measured (default 3)")
     parser.add_argument(
         "--workload", action="append", choices=sorted(WORKLOADS), help=f"which; default {', '.join(USUAL)}"
     )
     parser.add_argument("--only", action="append", choices=CONSUMERS, help="measure this consumer alone")
-    parser.add_argument("--live", action="store_true", help="write while the consumer runs, instead of before")
+    parser.add_argument("--method", action="append", choices=METHODS, help="measure by this method alone")
     parser.add_argument(
         "--native-sync", action="store_true", help="the subscription with synchronous_commit = on, not its default off"
     )

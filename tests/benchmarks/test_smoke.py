@@ -30,8 +30,8 @@ def pair() -> Iterator[Pair]:
         yield servers
 
 
-def plan(*names: str, live: bool = False) -> Plan:
-    return Plan(workloads=tuple(WORKLOADS[name] for name in names), rows=300, repetitions=1, live=live)
+def plan(*names: str, methods: tuple[str, ...] = ("backlog",)) -> Plan:
+    return Plan(workloads=tuple(WORKLOADS[name] for name in names), rows=300, repetitions=1, methods=methods)
 
 
 def test_throughput_compares_both_over_one_log(pair: Pair) -> None:
@@ -50,10 +50,13 @@ def test_throughput_carries_nulls_and_other_alphabets(pair: Pair) -> None:
     assert document["void"] == []
 
 
-def test_throughput_can_be_measured_live(pair: Pair) -> None:
-    document = throughput.measure(pair, plan("insert-100", live=True))
+def test_throughput_measures_live_and_a_backlog_beside_it(pair: Pair) -> None:
+    document = throughput.measure(pair, plan("insert-100", methods=("live", "backlog")))
     assert document["void"] == []
-    assert document["method"] == "live"
+    found = document["workloads"]["insert-100"]
+    assert (found["method"], found["backlog"]["method"]) == ("live", "backlog")
+    assert found["ratio"] > 0
+    assert found["backlog"]["ratio"] > 0
 
 
 def test_contents_differ_when_one_value_of_one_row_does(pair: Pair) -> None:
@@ -77,9 +80,11 @@ def test_a_run_is_void_when_a_target_differs(pair: Pair, monkeypatch: pytest.Mon
         return timed
 
     monkeypatch.setattr(throughput, "time_backlog", spoil)
-    only_native = Plan(workloads=(WORKLOADS["insert-100"],), rows=300, repetitions=1, consumers=("native",))
+    only_native = Plan(
+        workloads=(WORKLOADS["insert-100"],), rows=300, repetitions=1, consumers=("native",), methods=("backlog",)
+    )
     document = throughput.measure(pair, only_native)
-    assert document["void"] == ["insert-100, repetition 1: native's target differs"]
+    assert document["void"] == ["insert-100, backlog, repetition 1: native's target differs"]
     assert not document["workloads"]["insert-100"]["contents"]["are_equal"]
 
 
