@@ -214,7 +214,7 @@ def _summary(workload: Workload, plan: Plan, runs: Sequence[Run]) -> dict[str, A
 
 
 def _table(document: dict[str, Any]) -> Any:
-    columns = ("workload", "method", "concord/s", "native/s", "ratio", "spread", "MB", "quiet", "equal")
+    columns = ("workload", "method", "concord/s", "native/s", "ratio", "least", "MB", "quiet", "equal")
     rows: list[list[object]] = []
     for name, first in document["workloads"].items():
         for found in (first, *(first[method] for method in document["methods"][1:])):
@@ -226,7 +226,7 @@ def _table(document: dict[str, Any]) -> Any:
                     found.get("concord_rows_per_s"),
                     found.get("native_rows_per_s"),
                     found.get("ratio"),
-                    f"{ratios.least:.2f}-{ratios.greatest:.2f}" if ratios else None,
+                    ratios.least if ratios else None,
                     round(found.get("concord_peak_memory_mb", 0)) or None,
                     "yes" if found["is_quiet"] else "no",
                     "yes" if found["contents"]["are_equal"] else "NO",
