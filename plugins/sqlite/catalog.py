@@ -10,10 +10,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import apsw
+
 from engine.model.table import Column, Form, Kind, Shape
 from plugins.sqlite.connect import Connection, quoted
 
 PREFIX = "concord_"
+JOURNAL = "concord_journal"
+LAYOUT = "concord_layout"
+MARKER = "concord_marker"
+IDENTITY = "concord_identity"
+OUR_TABLES = (JOURNAL, LAYOUT, IDENTITY, MARKER)
+# A trigger of the owner may be called like one of ours.
+IS_OURS = "(name like 'concord\\_%' escape '\\' and sql like '%concord\\_journal%' escape '\\')"
 ROWID = "rowid"
 _DECLARED = re.compile(r"\s*([A-Za-z_ ]+?)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?\s*$")
 _KINDS = (
@@ -50,7 +59,7 @@ def read_shapes(connection: Connection, tables: Iterable[str] | None) -> dict[st
 def list_tables(connection: Connection) -> list[str]:
     """Ordinary tables: virtual ones and the shadows behind them take no triggers."""
     rows = connection.execute("select name from pragma_table_list where schema = 'main' and type = 'table'")
-    return sorted(name for (name,) in rows if not name.startswith(("sqlite_", PREFIX)))
+    return sorted(name for (name,) in rows if not name.startswith("sqlite_") and name not in OUR_TABLES)
 
 
 def read_shape(connection: Connection, table: str) -> Shape:
@@ -136,11 +145,29 @@ def _index_terms(connection: Connection, index: str) -> list[tuple[str | None, s
     return [(name, str(collation)) for name, collation in rows]
 
 
+def unknown_collations(connection: Connection, table: str) -> list[str]:
+    """Collations of the table's indexes that an application brings along and SQLite does not have. To be listed by
+    `pragma collation_list` it is enough that a schema names them."""
+    rows = connection.execute(
+        "select distinct coll from pragma_index_list(?) made, pragma_index_xinfo(made.name) where key order by coll",
+        (table,),
+    )
+    return [str(name) for (name,) in list(rows) if not _has_collation(connection, str(name))]
+
+
+def _has_collation(connection: Connection, name: str) -> bool:
+    try:
+        connection.execute(f"select 'a' < 'b' collate {quoted(name)}").close()
+    except apsw.SQLError:
+        return False
+    return True
+
+
 def has_effects(connection: Connection, table: str | None = None) -> bool:
     """Whether writing to the table may change more than what is written: triggers of its owner, foreign keys that
     cascade from it or to it. None: whether any table is such."""
     triggers = connection.execute(
-        "select 1 from sqlite_schema where type = 'trigger' and name not like 'concord\\_%' escape '\\'"
+        f"select 1 from sqlite_schema where type = 'trigger' and not {IS_OURS}"
         " and (?1 is null or tbl_name = ?1 collate nocase)",
         (table,),
     ).fetchone()

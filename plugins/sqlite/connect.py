@@ -77,6 +77,8 @@ def connect_now(site: Site, config: SqliteConfig) -> Connection:
         connection.set_busy_timeout(int(config.busy_timeout_seconds * 1000))
         # Rows that we write are to satisfy what the schema declares, whether or not its applications switch it on.
         connection.execute("pragma foreign_keys = on")
+        # What triggers of the owner do is to be what they do in its applications; apsw's SQLite has it switched on.
+        connection.execute("pragma recursive_triggers = off")
     except apsw.Error as error:
         raise translate(error, system=site.name) from error
     return connection

@@ -137,4 +137,11 @@ def _sql(error: apsw.Error, where: str, context: dict[str, Any]) -> ConcordError
             reason="table",
             **context,
         )
+    if text.startswith(("no such function", "unknown function", "no such collation")):
+        return RowRefused(
+            f"{where}: the table or its triggers use what only its application has: {text}",
+            hint="Do without it in the table's triggers, checks and indexes; its records wait.",
+            reason="table",
+            **context,
+        )
     return RowRefused(f"{where}: the database refused the statement", hint="Report this.", reason="other", **context)

@@ -13,7 +13,19 @@ from engine.model.position import Position
 from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Finding, Health, Role, Step
-from plugins.sqlite.catalog import ROWID, blind_indexes, list_tables, read_shapes, read_uniques
+from plugins.sqlite.catalog import (
+    IDENTITY,
+    JOURNAL,
+    LAYOUT,
+    MARKER,
+    OUR_TABLES,
+    ROWID,
+    blind_indexes,
+    list_tables,
+    read_shapes,
+    read_uniques,
+    unknown_collations,
+)
 from plugins.sqlite.config import SqliteConfig, database_path
 from plugins.sqlite.connect import Connection, quoted, session, snapshot, transaction
 from plugins.sqlite.journal import journal_head, read_layouts
@@ -22,10 +34,6 @@ from plugins.sqlite.triggers import (
     CREATE_IDENTITY,
     CREATE_MARKER,
     EVENTS,
-    IDENTITY,
-    JOURNAL,
-    LAYOUT,
-    MARKER,
     captured,
     create_journal,
     installed,
@@ -204,11 +212,7 @@ def _plan_teardown(connection: Connection) -> tuple[Step, ...]:
     names = [name for (name,) in connection.execute("select name from sqlite_schema where type = 'table'")]
     return (
         *(Step(summary=f"drop trigger {name}", sql=f"drop trigger {quoted(name)};") for name in installed(connection)),
-        *(
-            Step(summary=f"drop table {name}", sql=f"drop table {name};")
-            for name in (JOURNAL, LAYOUT, IDENTITY, MARKER)
-            if name in names
-        ),
+        *(Step(summary=f"drop table {name}", sql=f"drop table {name};") for name in OUR_TABLES if name in names),
     )
 
 
@@ -268,6 +272,12 @@ def _check_table(connection: Connection, table: str, shape: Shape, role: Role) -
             message="its primary key may be null, in any number of rows, which cannot be told apart then",
             hint="Declare the key's columns not null.",
             is_fatal=False,
+        )
+    for collation in unknown_collations(connection, table):
+        yield Finding(
+            path=table,
+            message=f"an index of it is ordered by the collation {collation}, which only its application has",
+            hint="Rebuild the table with a collation that SQLite has; nobody else can read or write it by that index.",
         )
     for index in blind_indexes(connection, table) if Role.SOURCE in role else ():
         yield Finding(

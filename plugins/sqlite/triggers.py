@@ -24,13 +24,9 @@ import re
 from collections.abc import Sequence
 
 from engine.model.table import Column, Shape
-from plugins.sqlite.catalog import PREFIX, Unique, column_list
+from plugins.sqlite.catalog import IS_OURS, JOURNAL, PREFIX, Unique, column_list
 from plugins.sqlite.connect import Connection, quoted
 
-JOURNAL = "concord_journal"
-LAYOUT = "concord_layout"
-MARKER = "concord_marker"
-IDENTITY = "concord_identity"
 FIRST_VALUE = 5
 """Index of `c0` in a journal row."""
 
@@ -69,11 +65,12 @@ def journal_width(connection: Connection) -> int:
 
 
 EVENTS = (
-    "insert", "key", "update", "delete", "before_insert", "replaced_insert", "before_update", "replaced_update"
+    "insert", "key", "update", "delete", "before-insert", "replaced-insert", "before-update", "replaced-update"
 )  # fmt: skip
 
 
 def trigger_name(table: str, event: str) -> str:
+    """No event has an underscore: so no two tables' triggers have the same name."""
     return f"{PREFIX}{table}_{event}"
 
 
@@ -94,12 +91,12 @@ def triggers(shape: Shape, uniques: Sequence[Unique], layout: int) -> dict[str, 
         "delete": f"after delete {on} begin {writer.gone('D', writer.is_there('old', negated=True))} end",
     }
     if victims := writer.victims(uniques, "insert"):
-        made["before_insert"] = f"before insert {on} when {writer.note(victims)} end"
-        made["replaced_insert"] = f"after insert {on} when {writer.settle()} end"
+        made["before-insert"] = f"before insert {on} when {writer.note(victims)} end"
+        made["replaced-insert"] = f"after insert {on} when {writer.settle()} end"
     if victims := writer.victims(uniques, "update"):
         event = writer.update_event(uniques)
-        made["before_update"] = f"before {event} {on} when {writer.note(victims)} end"
-        made["replaced_update"] = f"after {event} {on} when {writer.settle()} end"
+        made["before-update"] = f"before {event} {on} when {writer.note(victims)} end"
+        made["replaced-update"] = f"after {event} {on} when {writer.settle()} end"
     return {
         trigger_name(shape.name, event): f"create trigger {quoted(trigger_name(shape.name, event))} {body}"
         for event, body in made.items()
@@ -237,7 +234,5 @@ def captured(sql: str) -> tuple[int, tuple[str, ...]]:
 
 def installed(connection: Connection) -> dict[str, tuple[str, str]]:
     """Name → (table, text) of our triggers in the database."""
-    rows = connection.execute(
-        "select name, tbl_name, sql from sqlite_schema where type = 'trigger' and name like 'concord\\_%' escape '\\'"
-    )
+    rows = connection.execute(f"select name, tbl_name, sql from sqlite_schema where type = 'trigger' and {IS_OURS}")
     return {str(name): (str(table), str(sql)) for name, table, sql in rows}

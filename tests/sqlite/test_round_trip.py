@@ -39,9 +39,15 @@ SCHEMAS = (
     f"create table {T} ({K} not null unique, {A}, {C})",
     f"create table {T} ({K} integer primary key autoincrement, {A} blob, {C} numeric unique on conflict replace)",
 )
-TIDY = (
+OWNERS_TRIGGERS = (
+    "",
     f"create trigger tidy after insert on {T} when typeof(new.{C}) = 'text' begin"
-    f" update {T} set {C} = new.{C} || '!' where {K} = new.{K} and {A} is new.{A}; end"
+    f" update {T} set {C} = new.{C} || '!' where {K} = new.{K} and {A} is new.{A}; end",
+    f"create trigger move before update on {T} when new.{C} = 3 begin delete from {T} where {C} = 2; end",
+    f"create trigger ignore before update on {T} when new.{C} = 'a' begin select raise(ignore); end",
+    f"create trigger fail before insert on {T} when new.{C} = 2.5 begin select raise(fail, 'no'); end",
+    f"create trigger copy after delete on {T} when old.{C} = 1 begin"
+    f" insert or replace into {T} values (old.{K}, old.{A}, 'back'); end",
 )
 VALUES: st.SearchStrategy[Wire] = st.sampled_from(
     (
@@ -88,6 +94,8 @@ STATEMENTS = st.one_of(
     statement(f"insert {{word}} into {T} values (?, ?, ?)", VALUES, VALUES, VALUES),
     statement(f"insert {{word}} into {T} values (?, ?, ?), (?, ?, ?)", *[VALUES] * 6),
     statement(f"insert into {T} values (?, ?, ?) on conflict do nothing", VALUES, VALUES, VALUES),
+    statement(f"insert into {T} values (?, ?, ?) on conflict do update set {A} = excluded.{A}", VALUES, VALUES, VALUES),
+    statement(f"insert into {T} values (?, ?, ?) on conflict do update set {K} = ?", VALUES, VALUES, VALUES, VALUES),
     statement(f"update {{word}} {T} set {K} = ? where {A} is ?", VALUES, VALUES),
     statement(f"update {{word}} {T} set {A} = ?, {C} = ? where {K} = ?", VALUES, VALUES, VALUES),
     statement(f"update {{word}} {T} set {C} = ?", VALUES),
@@ -152,25 +160,25 @@ class Replica:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     schema=st.sampled_from(SCHEMAS),
-    has_trigger=st.booleans(),
+    trigger=st.sampled_from(OWNERS_TRIGGERS),
     has_verify=st.booleans(),
     early=st.lists(STATEMENTS, max_size=8),
     steps=STEPS,
     rows_max=st.integers(1, 5),
 )
 def test_pages_and_feed_are_the_table(
-    schema: str, has_trigger: bool, has_verify: bool, early: list[Step], steps: list[Step], rows_max: int
+    schema: str, trigger: str, has_verify: bool, early: list[Step], steps: list[Step], rows_max: int
 ) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         # What is confirmed is forgotten at the next read.
         patch.setattr(capture, "PURGE_SECONDS", 0.0)
         world = open_world(Path(directory))
         try:
-            world.run(schema, *([TIDY] if has_trigger else []))
+            world.run(schema, *([trigger] if trigger else []))
             for step in early:
                 run(world, step)
             run(world, "rollback")
-            anyio.run(partial(follow, world, steps, rows_max, has_trigger=has_trigger, has_verify=has_verify))
+            anyio.run(partial(follow, world, steps, rows_max, has_trigger=bool(trigger), has_verify=has_verify))
         finally:
             world.users.close()
 

@@ -497,9 +497,9 @@ class TestRefusals:
     async def test_what_is_too_large_is_refused(self, world: World) -> None:
         await world.create(CUSTOMERS)
         async with world.session() as session:
-            cast("apsw.Connection", connection_of(session)).limit(apsw.SQLITE_LIMIT_LENGTH, 1000)
+            cast("apsw.Connection", connection_of(session)).limit(apsw.SQLITE_LIMIT_LENGTH, 10_000)
             with pytest.raises(RowRefused, match="too large") as caught:
-                await world.deliver(session, insert("customers", COLUMNS, [ANNA, (2, SECRET * 200, "b")]))
+                await world.deliver(session, insert("customers", COLUMNS, [ANNA, (2, SECRET * 2000, "b")]))
             assert (caught.value.reason, caught.value.row_index) == ("value", 1)
             assert SECRET not in str(caught.value)
 
