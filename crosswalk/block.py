@@ -94,9 +94,9 @@ class Block:
 
     def refused(self, reason: str, *, field_name: str, column: str | None, hint: str = "") -> ValueRefused:
         """A refusal that says where, and never what the value was."""
-        place = f"{self.table}.{column}" if column else self.table
+        place = f"table {self.table}, column {column}" if column else f"table {self.table}"
         return ValueRefused(
-            f"{self.system}: {place} and {self.entity}.{field_name}: {reason}",
+            f"system {self.system}, {place}, field {self.entity}.{field_name}: {reason}",
             hint=hint,
             system=self.system,
             table=self.table,

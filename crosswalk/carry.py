@@ -8,7 +8,7 @@ the usual row never calls it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -22,6 +22,9 @@ from engine.model.table import Column, Form, Kind
 from engine.model.value import ABSENT
 
 Convert = Callable[[Any], Any]
+
+# More would hide the rest of the message.
+NAMED_VALUES_MAX = 12
 
 NUMBERS = (Type.INTEGER, Type.DECIMAL, Type.MONEY, Type.DURATION)
 NUMERIC_KINDS = (Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT)
@@ -177,6 +180,12 @@ def ratio_of(cell: Cell) -> Fraction:
     if ratio is None:
         raise Unfit(f"unit {cell.unit!r} does not convert to {canonical!r}", "Use a unit of the same kind.")
     return ratio
+
+
+def listed(values: Sequence[str]) -> Convert:
+    """Passes the values of an enum. The refusal names them, as long as they are few: they are no row's."""
+    named = f" ({', '.join(values)})" if len(values) <= NAMED_VALUES_MAX else ""
+    return lookup({value: value for value in values}, f"a value that the dictionary does not list{named}")
 
 
 def lookup(known: Mapping[Any, Any], reason: str) -> Convert:

@@ -16,6 +16,7 @@ from crosswalk.carry import (
     check_carrier,
     default_wire,
     is_padded,
+    listed,
     lookup,
     ratio_of,
     spellings,
@@ -119,7 +120,7 @@ def _plain_reader(cell: Cell) -> Convert:
             zone = None if cell.column.kind is Kind.INSTANT and cell.is_text_form else cell.zone
             return _of_text(partial(_instant, zone), "a number where a timestamp is wanted")
         case Type.ENUM:
-            return lookup({value: value for value in cell.field.values}, "a value that the dictionary does not list")
+            return listed(cell.field.values)
         case Type.REFERENCE:
             return key_reader(cell.column, cell.form)
         case Type.JSON:

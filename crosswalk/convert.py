@@ -150,7 +150,7 @@ def fit_decimal(text: str, precision: int | None, scale: int | None) -> str:
 
 def fit_integer(value: int, low: int, high: int) -> int:
     if not low <= value <= high:
-        raise Loss("outside the range of the column's integers")
+        raise Loss("a number outside the range of the column's integers")
     return value
 
 
@@ -177,7 +177,7 @@ def text_of(value: str | int | float | bytes) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
-        raise Loss("binary where text is wanted")
+        raise Loss("bytes where text is wanted: binary, or text that is not UTF-8")
     if isinstance(value, float):
         return float_text(value)
     return str(int(value))

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from crosswalk import convert
-from crosswalk.carry import Cell, Unfit, check_carrier, lookup
+from crosswalk.carry import Cell, Unfit, check_carrier, listed
 from crosswalk.carry_read import number_finisher, reader_of, text_checks
 from crosswalk.carry_write import writer_of
 from crosswalk.sql_scope import SqlProblem
@@ -58,7 +58,7 @@ def _typed_result(field: Field, kind: Kind, zone: ZoneInfo | None, decimals: int
                 raise SqlProblem('the expression gives a timestamp without a zone; add timezone = "UTC" or another')
             return _in_zone(zone)
         case Type.ENUM if kind in (Kind.TEXT, Kind.ENUM):
-            return lookup({value: value for value in field.values}, "a value that the dictionary does not list")
+            return listed(field.values)
         case Type.REFERENCE if kind in (Kind.TEXT, Kind.UUID, Kind.INTEGER):
             return convert.key_text
         case Type.JSON if kind in (Kind.TEXT, Kind.JSON):

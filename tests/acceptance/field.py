@@ -6,10 +6,11 @@ production: the command `concord` in a process of its own.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,14 @@ create table place (
 USER_SECONDS_MAX = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a system looks like: SQL that makes its tables, and its mapping."""
+
+    schema: str
+    mapping: str
+
+
 @dataclass
 class Field:
     """Databases `crm`, `fsm`, `erp`, and a folder with the configuration.
@@ -132,6 +141,13 @@ class Field:
     prefix: str
     systems: tuple[str, ...] = ("crm", "fsm", "erp")
     files: frozenset[str] = frozenset()
+    dictionary: str = DICTIONARY
+    shapes: Mapping[str, Shape] = field(default_factory=lambda: {})
+    """Of systems that are not to have the usual one."""
+    options: Mapping[str, str] = field(default_factory=lambda: {})
+    """Lines for a system's table in concord.toml; one that sets `dsn` takes the place of the usual one."""
+    environment: dict[str, str] = field(default_factory=lambda: {})
+    """Added to what every command finds in its environment."""
     daemons: list[subprocess.Popen[bytes]] = field(default_factory=lambda: [])
 
     def dsn(self, system: str) -> str:
@@ -157,20 +173,38 @@ class Field:
             yield Application(file, is_file=True)
 
     def create(self) -> None:
-        config = ['dictionary = "dictionary.toml"', "[hub]", 'path = "hub.sqlite"']
-        (self.directory / "dictionary.toml").write_text(DICTIONARY)
+        self.directory.mkdir(exist_ok=True)
+        (self.directory / "dictionary.toml").write_text(self.dictionary)
         for system in self.systems:
-            mapping = CRM_MAPPING if system == "crm" else OTHER_MAPPING
-            config += [f"[systems.{system}]", f'mapping = "{system}.toml"']
             if system in self.files:
                 self._create_file(system)
-                mapping = mapping.replace("public.", "")
-                config += ['plugin = "sqlite"', f'path = "{self.path(system).name}"']
             else:
                 self._create_database(system)
+            (self.directory / f"{system}.toml").write_text(self.shape(system).mapping)
+        self.configure()
+
+    def shape(self, system: str) -> Shape:
+        if system in self.shapes:
+            return self.shapes[system]
+        is_file, is_crm = system in self.files, system == "crm"
+        schema = CRM_SCHEMA if is_crm else SQLITE_OTHER_SCHEMA if is_file else OTHER_SCHEMA
+        mapping = CRM_MAPPING if is_crm else OTHER_MAPPING
+        return Shape(schema, mapping.replace("public.", "") if is_file else mapping)
+
+    def configure(self, hub: str = "hub.sqlite") -> None:
+        """Write concord.toml."""
+        config = ['dictionary = "dictionary.toml"', "[hub]", f'path = "{hub}"']
+        for system in self.systems:
+            config += [f"[systems.{system}]", f'mapping = "{system}.toml"']
+            options = self.options.get(system, "")
+            if system in self.files:
+                config += ['plugin = "sqlite"', f'path = "{self.path(system).name}"']
+            else:
                 # Two fields in one server must not fight over names that are unique there.
-                config += ['plugin = "postgres"', f'dsn = "{self.dsn(system)}"', f'slot = "{self.prefix}_{system}"']
-            (self.directory / f"{system}.toml").write_text(mapping)
+                config += ['plugin = "postgres"', f'slot = "{self.prefix}_{system}"']
+                if "dsn =" not in options:
+                    config.append(f'dsn = "{self.dsn(system)}"')
+            config.append(options)
         (self.directory / "concord.toml").write_text("\n".join(config) + "\n")
 
     def _create_database(self, system: str) -> None:
@@ -178,14 +212,14 @@ class Field:
         with psycopg.connect(self.server.dsn("postgres"), autocommit=True) as admin:
             admin.execute(f"create database {self.prefix}_{system}".encode())
         with self.connect(system) as connection:
-            connection.execute((CRM_SCHEMA if system == "crm" else OTHER_SCHEMA).encode())
+            connection.execute(self.shape(system).schema.encode())
 
     def _create_file(self, system: str) -> None:
         with closing(sqlite3.connect(self.path(system), isolation_level=None)) as file:
             # One file keeps SQLite's default, in which readers and the writer stand in each other's way.
             if system != "fsm":
                 file.execute("pragma journal_mode = wal")
-            file.executescript(CRM_SCHEMA if system == "crm" else SQLITE_OTHER_SCHEMA)
+            file.executescript(self.shape(system).schema)
 
     def drop(self) -> None:
         for daemon in self.daemons:
@@ -199,15 +233,20 @@ class Field:
     def concord(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
         command = [sys.executable, "-m", "engine.cli", *arguments]
-        return subprocess.run(command, cwd=self.directory, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(
+            command, cwd=self.directory, capture_output=True, text=True, timeout=timeout, env=self._environment()
+        )
 
     def start_daemon(self, *arguments: str) -> subprocess.Popen[bytes]:
         """`concord run` in the background; its log is appended to daemon.log."""
         command = [sys.executable, "-m", "engine.cli", "run", *arguments]
         with (self.directory / "daemon.log").open("ab") as log:
-            daemon = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log)
+            daemon = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log, env=self._environment())
         self.daemons.append(daemon)
         return daemon
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}
 
     def log(self) -> str:
         path = self.directory / "daemon.log"

@@ -140,14 +140,14 @@ def test_one_bad_row_is_a_problem_that_names_its_place_and_not_its_value(tmp_pat
     assert read.records[0] is not None
     assert read.records[1] is None
     assert read.records[2] is not None
-    assert "crm: public.customers.state and account.status" in read.problems[1].message
+    assert "system crm, table public.customers, column state, field account.status" in read.problems[1].message
     assert "Q" not in read.problems[1].message
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"labor": "7"}, "public.customers.hours and account.labor: the unit of the other side divides it"),
+        ({"labor": "7"}, "column hours, field account.labor: the unit of the other side divides it"),
         ({"labor": "18"}, "decimals, and the column holds 2"),
         ({"name": "x" * 101}, "text longer than 100 characters"),
         ({"credit_limit": "99999999.99"}, "outside the range of the column's integers"),
