@@ -63,11 +63,12 @@ create table boundary (seq integer primary key);
 -- Sources in the middle of a transaction.
 create table unfinished (system integer primary key references system);
 
--- The crosswalk. Keys that are plain integers are stored as such. is_left: the row exists but does not take part now.
+-- The crosswalk. Keys that are plain integers are stored as such, others as text: blob is the type that converts neither
+-- ("007" would be 7). is_left: the row exists but does not take part now.
 -- seq: the delivery that made the row, 0 when a user did.
 create table link (
     place   integer not null,
-    key     any not null,
+    key     blob not null,
     rid     integer not null,
     is_left integer not null default 0,
     seq     integer not null default 0,

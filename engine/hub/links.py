@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from engine.hub.database import Database, integers, texts
-from engine.hub.packed import LARGE, SMALL, pairs, plain_integers, stored_key
+from engine.hub.packed import LARGE, SMALL, pairs, plain_integers, read_key, stored_key
 
 _encode_pairs = msgspec.json.Encoder().encode
 _decode_keys = msgspec.json.Decoder(list[str | int | None]).decode
@@ -77,7 +77,7 @@ class Links:
         if numbers:
             found.append((list(map(str, numbers)), integers(numbers)))
         if others:
-            found.append((others, texts(others)))
+            found.append((list(map(read_key, others)), texts(others)))
         return found
 
     def keys_of(self, place: int, rids: Sequence[int]) -> dict[int, str]:
@@ -91,7 +91,7 @@ class Links:
             (integers(asked), place),
         ).fetchone()
         assert row is not None
-        return {rid: str(key) for rid, key in zip(asked, _decode_keys(row[0]), strict=True) if key is not None}
+        return {rid: read_key(key) for rid, key in zip(asked, _decode_keys(row[0]), strict=True) if key is not None}
 
     def left_of(self, place: int) -> set[int]:
         """Records whose row in `place` does not take part now. Kept up to date: hold on to it, do not change it."""
@@ -107,7 +107,7 @@ class Links:
         found = self.connection.execute(
             "select key, seq from link where place = ? and rid = ?", (place, rid)
         ).fetchone()
-        return None if found is None else (str(found[0]), found[1])
+        return None if found is None else (read_key(found[0]), found[1])
 
     # --------------------------------------------------------------------------------------------- changing
 
@@ -121,6 +121,8 @@ class Links:
 
     def link_all(self, place: int, keys: Sequence[str], rids: Sequence[int], seq: int = 0) -> None:
         """`link` for many."""
+        if not keys:
+            return
         waiting = self._links.setdefault((place, seq), ([], []))
         waiting[0].extend(keys)
         waiting[1].extend(rids)
@@ -171,13 +173,6 @@ class Links:
             return
         # Sorted: neighbours share pages, and SQLite appends when keys ascend.
         rows = sorted(zip(map(stored_key, keys), rids, strict=True), key=_order)
-        if "\0" in "".join(keys):
-            # SQLite's JSON functions end a text there.
-            self.connection.executemany(
-                "insert into link (place, key, rid, seq) values (?, ?, ?, ?)",
-                [(place, key, rid, seq) for key, rid in rows],
-            )
-            return
         self.connection.execute(
             "insert into link (place, key, rid, seq) select ?1, c.value ->> 0, c.value ->> 1, ?2 from json_each(?3) c",
             (place, seq, _encode_pairs(rows).decode()),

@@ -17,13 +17,30 @@ LARGE: Final = f"c.value >> {SMALL_BITS}"
 SMALL: Final = f"(c.value & {SMALL_END - 1})"
 
 DIGITS_MAX: Final = 18
+ESCAPE: Final = "\x1b"
 
 
 def stored_key(key: str) -> str | int:
     """Plain integers are stored as integers: half the size, and in the order they were handed out."""
     if key.isascii() and key.isdigit() and len(key) <= DIGITS_MAX and (key[0] != "0" or key == "0"):
         return int(key)
-    return key
+    return escaped(key)
+
+
+def escaped(text: str) -> str:
+    """The text without NUL, where SQLite's arrays and JSON functions would end it."""
+    if "\0" in text or ESCAPE in text:
+        return text.replace(ESCAPE, ESCAPE * 2).replace("\0", ESCAPE + "0")
+    return text
+
+
+def read_key(stored: str | int) -> str:
+    """The key that `stored_key` stored."""
+    if isinstance(stored, int):
+        return str(stored)
+    if ESCAPE not in stored:
+        return stored
+    return (ESCAPE).join(part.replace(ESCAPE + "0", "\0") for part in stored.split(ESCAPE * 2))
 
 
 def plain_integers(keys: Sequence[str]) -> list[int] | None:

@@ -100,10 +100,15 @@ class SqliteHub:
                 self._reader.execute("rollback")
 
     def take_over(self) -> None:
-        """Raise the epoch: from now on deliveries of any earlier daemon are fenced."""
+        """Raise the epoch: from now on deliveries of any earlier daemon are fenced.
+
+        To the time of day, so that it is greater than that of any earlier daemon of any copy of this hub: one restored
+        from a backup, or one whose file was copied and is run elsewhere.
+        """
+        now = self._clock.now() // 1000
 
         def raise_epoch(_: HubTransaction) -> int:
-            self._connection.execute("update hub set epoch = epoch + 1")
+            self._connection.execute("update hub set epoch = max(epoch + 1, ?)", (now,))
             row = self._connection.execute("select epoch from hub").fetchone()
             assert row is not None
             return row[0]

@@ -13,7 +13,7 @@ import msgspec
 
 from engine.hub.database import Database, blobs, integers, texts
 from engine.hub.links import Links
-from engine.hub.packed import LARGE, SMALL, pairs
+from engine.hub.packed import LARGE, SMALL, escaped, pairs
 from engine.hub.recent import Recent
 from engine.model.position import Position
 from engine.model.record import Entry, Stamp, Value, decode_entries, decode_entry, encode_entry
@@ -266,19 +266,20 @@ class HubTransaction(Links):
         return self._entries
 
     def add_match_keys(self, entity: int, keys: Iterable[str], rid: int) -> None:
-        self._match_keys.extend((entity, key, rid) for key in keys)
+        self._match_keys.extend((entity, escaped(key), rid) for key in keys)
 
     def matches(self, entity: int, keys: Sequence[str]) -> dict[str, set[int]]:
         """Match key → records."""
         found: dict[str, set[int]] = {}
         if keys:
             self._flush_matches()
+            asked = {escaped(key): key for key in keys}
             rows = self.connection.execute(
                 "select m.key, m.rid from carray(?) c cross join match_key m on m.entity = ? and m.key = c.value",
-                (texts(keys), entity),
+                (texts(list(asked)), entity),
             )
             for key, rid in rows:
-                found.setdefault(key, set()).add(rid)
+                found.setdefault(asked[key], set()).add(rid)
         return found
 
     def alias(self, rid: int) -> int:
