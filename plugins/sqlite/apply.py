@@ -67,8 +67,10 @@ class SqliteTargetSession:
                 if hub is not None and hub != hub_id:
                     raise TargetUnready(
                         f"system {self._system} belongs to another hub",
-                        hint=f"Use that hub, or run `concord teardown {self._system}` and set it up for this one.",
+                        hint="Point [hub] path at that hub, or restore it from a backup; to give the system to this"
+                        f" hub for good, run `concord teardown {self._system}` and `concord setup {self._system}`.",
                         system=self._system,
+                        hub=hub,
                     )
                 if known > epoch:
                     raise self._fenced()

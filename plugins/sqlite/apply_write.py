@@ -46,6 +46,9 @@ class _Writing:
                 return self._assign(write.assigned)
             return self._upsert()
         except apsw.Error as error:
+            if isinstance(error, apsw.FullError) and self._has_no_more_keys():
+                said = "it has given the greatest key there can be, and has no more"
+                raise row_refused("other", self.system, write.table, self.index, said=said) from error
             raise translate(error, system=self.system, table=write.table, row_index=self.index) from error
 
     def _rows(self) -> Iterator[WireRow]:
@@ -141,6 +144,18 @@ class _Writing:
         """The row was not changed: there is none, or a trigger of the owner said `raise(ignore)`."""
         if self._is_there(row):
             raise self._ignored()
+
+    def _has_no_more_keys(self) -> bool:
+        """SQLite says that the disk is full then (https://www.sqlite.org/autoinc.html, section 3)."""
+        if not list(self.connection.execute("select 1 from sqlite_schema where name = 'sqlite_sequence'")):
+            return False
+        given = (
+            "select 1 from sqlite_sequence where name = ?1 collate nocase and (seq = ?2"
+            f" or ?2 = (select max(rowid) from {quoted(self.write.table)}))"
+        )
+        # Not asked of a table that hands out no keys: it may have no rowid.
+        is_assigning = any(column.is_assigned for column in self.shape.columns)
+        return is_assigning and bool(list(self.connection.execute(given, (self.write.table, INTEGER_MAX))))
 
     def _execute(self, sql: str, row: WireRow) -> Rows:
         for value in row:

@@ -34,6 +34,7 @@ from plugins.sqlite.triggers import (
     CREATE_IDENTITY,
     CREATE_MARKER,
     EVENTS,
+    FIRST_VALUE,
     captured,
     create_journal,
     installed,
@@ -46,6 +47,8 @@ from plugins.sqlite.triggers import (
 SAMPLE_ROWS = 100
 # Number, operation, layout, time and delivery of a row.
 ROW_BYTES = 24
+# A table has at most 2,000 (https://www.sqlite.org/limits.html, 2), and the journal's first five are not for values.
+COLUMNS_MAX = 2000 - FIRST_VALUE
 
 
 class SqliteSystem:
@@ -133,15 +136,16 @@ def _plan(connection: Connection, tables: Sequence[str], role: Role) -> tuple[St
     if Role.TARGET in role and IDENTITY not in names:
         steps.append(Step(summary="create the table of assigned keys", sql=CREATE_IDENTITY))
     if Role.SOURCE in role:
-        steps.extend(_plan_journal(connection, tables))
+        steps.extend(_plan_journal(connection, tables, is_there={JOURNAL, LAYOUT} <= names))
         steps.extend(_plan_idle(connection, tables))
     return tuple(steps)
 
 
-def _plan_journal(connection: Connection, tables: Sequence[str]) -> list[Step]:
+def _plan_journal(connection: Connection, tables: Sequence[str], *, is_there: bool) -> list[Step]:
     shapes = read_shapes(connection, tables)
     wanted = max((len(shape.columns) for shape in shapes.values()), default=1)
-    width = journal_width(connection)
+    # Without its layouts a journal cannot be read: both are made anew then, and a feed that had a place in it says so.
+    width = journal_width(connection) if is_there else -1
     steps: list[Step] = []
     if width < 0:
         steps.append(Step(summary="create the change journal", sql=create_journal(wanted)))
@@ -232,11 +236,12 @@ def _check(connection: Connection, path: Path, system: str, tables: Sequence[str
             yield Finding(path=table, message="there is no such table", hint=hint)
     idle = _plan_idle(connection, tables) if Role.SOURCE in role else []
     for step in _plan(connection, tables, role):
+        is_long = "create trigger" in step.sql
         yield Finding(
             path="setup",
             message=f"still to do: {step.summary}",
-            hint=f"Run `concord setup {system}`.",
-            sql=step.sql,
+            hint=f"Run `concord setup {system}`{'; with --dry-run it prints the SQL' if is_long else ''}.",
+            sql="" if is_long else step.sql,
             is_fatal=step not in idle,
         )
     mode = connection.execute("pragma journal_mode").fetchone()
@@ -272,6 +277,12 @@ def _check_table(connection: Connection, table: str, shape: Shape, role: Role) -
             message="its primary key may be null, in any number of rows, which cannot be told apart then",
             hint="Declare the key's columns not null.",
             is_fatal=False,
+        )
+    if Role.SOURCE in role and len(shape.columns) > COLUMNS_MAX:
+        yield Finding(
+            path=table,
+            message=f"it has {len(shape.columns)} columns; changes of at most {COLUMNS_MAX} can be captured",
+            hint="Split the table, or only write to it.",
         )
     for collation in unknown_collations(connection, table):
         yield Finding(

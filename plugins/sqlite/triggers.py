@@ -51,6 +51,9 @@ _VALUE = re.compile(r',\s*present\.("(?:[^"]|"")*"|\w+)', re.IGNORECASE)
 def create_journal(width: int) -> str:
     columns = "".join(f", c{n}" for n in range(width))
     return (
+        "drop table if exists concord_journal;\n"
+        "drop table if exists concord_layout;\n"
+        "update concord_marker set purged = 0;\n"
         "create table concord_journal (id integer primary key autoincrement, op text not null,"
         f" layout integer not null, at integer not null, delivery integer not null{columns});\n"
         "create index concord_pending on concord_journal (layout) where op = 'P';\n"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import apsw
 import pytest
 
+from engine.errors import PositionLost, SourceUnready
 from engine.model.change import Batch, EventKind, TableEvent
 from engine.model.value import ABSENT
 from engine.ports import Feed, Role
@@ -175,3 +176,33 @@ async def test_dropping_a_captured_column_is_refused_by_sqlite_until_teardown(wo
         world.run("alter table customers drop column email")
     await world.system.teardown()
     world.run("alter table customers drop column email")
+
+
+@pytest.mark.parametrize("table", ["concord_journal", "concord_layout"])
+async def test_set_up_makes_a_journal_that_somebody_dropped_anew_and_its_place_is_lost(
+    world: World, table: str
+) -> None:
+    await world.create(CUSTOMERS)
+    world.run("insert into customers values (1, 'a', 'x'), (2, 'b', 'y')")
+    position = (await world.changes("customers"))[-1].position
+    world.run("update concord_marker set purged = 2", f"drop table {table}")
+    with pytest.raises(SourceUnready, match=r"no change journal|Concord's own tables"):
+        await world.changes("customers", after=position)
+    await world.setup("customers")
+    world.rows("select 1 from customers")
+    world.run("insert into customers values (3, 'c', 'z')")
+    with pytest.raises(PositionLost):
+        await world.changes("customers", after=position)
+    # A hub that begins here misses nothing of what came since.
+    assert flat(await world.changes("customers")) == [("I", (3, "c", "z"))]
+
+
+async def test_a_table_wider_than_the_journal_is_found_by_the_check(world: World) -> None:
+    columns = [f"c{n}" for n in range(1995)]
+    world.run(f"create table wide (id integer primary key, {', '.join(columns[1:])})")
+    await world.setup("wide")
+    world.run("insert into wide (id) values (1)")
+    assert len(flat(await world.changes("wide"))[0][1]) == 1995
+    world.run(f"create table wider (id integer primary key, {', '.join(columns)})")
+    found = await world.system.check(["wider"], BOTH)
+    assert any("1996 columns" in finding.message and finding.is_fatal for finding in found)

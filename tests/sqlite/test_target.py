@@ -503,6 +503,14 @@ class TestRefusals:
             assert (caught.value.reason, caught.value.row_index) == ("value", 1)
             assert SECRET not in str(caught.value)
 
+    async def test_a_table_that_has_no_more_keys_is_no_full_disk(self, world: World) -> None:
+        """SQLite calls it one."""
+        await world.create("create table t (id integer primary key autoincrement, a)")
+        world.run("insert into t values (9223372036854775807, 'last')")
+        refused = await self.refuse(world, assign("t", ("a",), [(SECRET,)], [1]))
+        assert (refused.reason, refused.row_index) == ("other", 0)
+        assert "no more" in refused.message
+
     async def refuse(self, world: World, write: TableWrite) -> RowRefused:
         """Deliver the write; what it says holds no value."""
         async with world.session() as session:
