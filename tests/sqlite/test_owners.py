@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import apsw
 import pytest
 
@@ -55,6 +56,36 @@ async def test_another_make_of_sqlite_writes_and_is_told(world: World, program: 
     ):
         program.execute(statement)
     assert await rows_of(world, "customers") == [(2, "d", "x")] == world.rows("select * from customers")
+
+
+async def test_a_program_that_stays_connected_lives_through_set_up_and_teardown(
+    world: World, program: sqlite3.Connection
+) -> None:
+    """It knows the schema of before until SQLite tells it otherwise."""
+    world.run(CUSTOMERS)
+    add = "insert into customers (name) values ('a')"
+    program.execute(add)
+    await world.setup("customers")
+    program.execute(add)
+    program.execute("insert into customers (name) values ('new to it')")
+    assert [row[0] for _, row in flat(await world.changes("customers"))] == [2, 3]
+    await world.system.teardown()
+    program.execute(add)
+    program.execute("update customers set name = 'never said before'")
+    assert world.rows("select distinct name from customers") == [("never said before",)]
+
+
+async def test_set_up_waits_for_a_program_in_mid_transaction_and_misses_nothing(world: World) -> None:
+    world.run(CUSTOMERS)
+    world.run("begin immediate; insert into customers values (1, 'before', 'x')")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.setup, "customers")
+        await anyio.wait_all_tasks_blocked()
+        world.run("insert into customers values (2, 'before', 'y'); commit")
+    world.run("insert into customers values (3, 'behind', 'z')")
+    assert [row[0] for _, row in flat(await world.changes("customers"))] == [3]
+    async with world.feed("customers") as feed:
+        assert [row[0] for row in (await feed.chunk("customers", None, 10)).page.rows] == [1, 2, 3]
 
 
 class TestTriggersOfTheOwner:
