@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+import msgspec
+
 from crosswalk.dictionary import Dictionary, load_dictionary
 from crosswalk.mapping import SystemMapping, load_mapping
 from engine.config.model import Config, SystemConfig
@@ -17,6 +19,7 @@ from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
 from engine.pipeline.topology import Topology
 from engine.ports import Role, Source, System, Target
 from engine.runtime.clock import SystemClock
+from engine.secret import Secret
 from engine.telemetry.log import Log
 
 
@@ -59,6 +62,14 @@ def tables_of(mapping: SystemMapping) -> tuple[str, ...]:
 
 
 def make_system(config: SystemConfig) -> System:
+    """Raises `ConfigError` when a secret of the system is not where its configuration says."""
+    for field in msgspec.structs.fields(config.options):
+        secret = getattr(config.options, field.name)
+        if isinstance(secret, Secret):
+            try:
+                secret.reveal(config.site.directory)
+            except ConfigError as error:
+                raise ConfigError(f"system {config.name}: {error.message}", hint=error.hint) from error
     return config.plugin.system(config.site, config.options)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from engine.errors import ConcordError, Disposition, Fenced, HubError
+from engine.errors import ConcordError, Disposition, Fenced, HubError, TargetUnready
 from engine.hub.sqlite import SqliteHub
 from engine.hub.sweep import sweep
 from engine.hub.transaction import HubTransaction
@@ -70,6 +70,8 @@ class Lane:
     state: LaneState = LaneState.STARTING
     attempts: int = 0
     error: ConcordError | None = None
+    tried: anyio.Event = field(default_factory=anyio.Event)
+    """A target's: its marker has been claimed, or could not be, at least once."""
 
     @property
     def name(self) -> str:
@@ -105,7 +107,7 @@ class Daemon:
         self.members = members
         self.log = log
         self.signals = Signals()
-        hooks = Hooks(committed=self._committed, delivered=self._delivered)
+        hooks = Hooks(committed=self._committed, delivered=self._delivered, claimed=self._claimed)
         self.flow = Flow(hub=hub, topology=topology, signals=self.signals, hooks=hooks)
         self.lanes = list(self._make_lanes())
         self._ending = Ending()
@@ -213,6 +215,8 @@ class Daemon:
                         tasks.start_soon(self._supervise, lane, name=lane.name)
 
     async def _supervise(self, lane: Lane) -> None:
+        if not await self._may_read(lane):
+            return
         while True:
             clock = self.hub.transaction.clock
             started = clock.monotonic()
@@ -228,6 +232,7 @@ class Daemon:
             lane.attempts += 1
             if failure.disposition is not Disposition.RETRY:
                 await self._note(lane, LaneState.HALTED, failure)
+                lane.tried.set()
                 if isinstance(failure, Fenced):
                     # Another daemon works on this hub's behalf: nothing here may go on, not even reading.
                     self._ending.is_drained = False
@@ -237,7 +242,26 @@ class Daemon:
             # Full jitter: systems that failed together do not come back together.
             pause = self._rng.uniform(pause / 2, pause)
             await self._note(lane, LaneState.PAUSED, failure, pause)
+            lane.tried.set()
             await anyio.sleep(pause)
+
+    async def _may_read(self, lane: Lane) -> bool:
+        """Whether a lane may start. A system that another hub writes to is not read either: what we confirm, that
+        hub could never read again."""
+        target = next((x for x in self.lanes if x.member is lane.member and x.direction == "target"), None)
+        if lane.direction != "source" or target is None:
+            return True
+        await target.tried.wait()
+        error = target.error
+        if not isinstance(error, TargetUnready) or "hub" not in error.context:
+            return True
+        await self._note(lane, LaneState.HALTED, error)
+        return False
+
+    def _claimed(self, part: SystemPart) -> None:
+        for lane in self.lanes:
+            if lane.member.part is part and lane.direction == "target":
+                lane.tried.set()
 
     async def _note(self, lane: Lane, state: LaneState, error: ConcordError | None, pause: float = 0.0) -> None:
         """Log it, and keep it in the hub for `concord status`."""

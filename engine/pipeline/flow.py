@@ -32,6 +32,7 @@ class Hooks:
 
     committed: Callable[[SystemPart, Counts, CanonicalBatch], Awaitable[None]]
     delivered: Callable[[SystemPart, Delivered], Awaitable[None]]
+    claimed: Callable[[SystemPart], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ async def run_target(flow: Flow, part: SystemPart, system: System, target: Targe
     async with target.open(part.tables) as session:
         lane = Deliverer(flow.hub, flow.topology, part, session, shapes)
         await lane.start()
+        flow.hooks.claimed(part)
         # Whoever starts a lane again has mended something; what is parked need not wait for its next turn.
         await flow.hub.transact(lambda tx: make_due(tx, part))
         flow.signals.cursor[part.id].ring()

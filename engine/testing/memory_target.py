@@ -58,6 +58,7 @@ class MemorySession:
                 f"the marker in {database.name} belongs to hub {marker.hub_id}, not to {hub_id}",
                 hint=f"Run `concord teardown {database.name}` with the other hub first.",
                 system=database.name,
+                hub=marker.hub_id,
             )
         if marker is not None and marker.epoch > epoch:
             raise self._fenced(epoch)

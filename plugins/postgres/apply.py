@@ -144,8 +144,9 @@ class PostgresSession:
         ((hub, other, _),) = found
         if hub is not None and hub != hub_id:
             return TargetUnready(
-                f"system {system}: its marker belongs to hub {hub}, and we are hub {hub_id}",
-                hint="Take the system out of the other hub's configuration, tear its set-up down and set it up anew.",
+                f"system {system} belongs to another hub: its marker names hub {hub}, and ours is hub {hub_id}",
+                hint=f"Point [hub] path at that hub, or restore that hub; to give {system} to this one for good,"
+                f" run `concord teardown {system}` and `concord setup {system}`.",
                 system=system,
                 hub=hub,
             )

@@ -51,8 +51,8 @@ _TABLE_STATES: Final = {
     "42P10": ("table", "no unique constraint matches the key", "Put a primary key on the key columns."),
     "42809": ("table", "it is not an ordinary table", "Map the table itself."),
     "55000": ("table", "the table does not allow this write", "Give the table a replica identity, or map another."),
-    "42704": ("table", "a publication, slot or type does not exist", "Run `concord plan` and carry out what it says."),
-    "42501": ("permission", "a privilege is missing", "Run `concord plan` and grant what it names."),
+    "42704": ("table", "a publication, slot or type does not exist", "Run `concord check` and carry out what it says."),
+    "42501": ("permission", "a privilege is missing", "Grant what `concord check` names, then `concord parked retry`."),
 }
 
 _HINTS: Final = {
@@ -73,6 +73,14 @@ _BUSY: Final = {
     "25P04": "the server ended a transaction that took too long",
     "55006": "an object is in use",
     "72000": "the snapshot is too old",
+}
+
+_BUSY_HINTS: Final = {
+    "55006": "Stop the other daemon or program that uses it, if it does not end by itself; it is tried again.",
+    "55P03": "Look for a long transaction that holds the lock (pg_locks); it is tried again.",
+    "57014": "Look whether something blocks it, or raise the statement's time limit; it is tried again.",
+    "25006": "Switch default_transaction_read_only off, or point the dsn at the primary; it is tried again.",
+    "53": "Make room on the server: disk, memory or connections, as its log says; it is tried again.",
 }
 
 _CONNECT_ERRORS: Final = frozenset(
@@ -114,13 +122,13 @@ def translate(
         found = _BUSY.get(state) or ("the server has no room left" if state[:2] == "53" else "the transaction failed")
         # A source that is busy and one that is away are the same to a lane: try again later.
         kind = TargetBusy if role is Role.TARGET else SystemUnreachable
-        return kind(f"{where}: {found} (sqlstate {state}){during}", **context)
+        hint = _BUSY_HINTS.get(state, _BUSY_HINTS.get(state[:2], "Nothing needs to be done: it is tried again."))
+        return kind(f"{where}: {found} (sqlstate {state}){during}", hint=hint, **context)
     if state[:2] == "28":
-        return _unready(
-            role,
-            f"{where}: the server refuses our login (sqlstate {state})",
-            "Check user, password and pg_hba.conf.",
-            context,
+        # Tried again, as it is mended elsewhere; and a driver that tells no state can only be told so by its words.
+        said = "password authentication failed" if state == "28P01" else "the server refuses our login"
+        return SystemUnreachable(
+            f"{where}: {said} (sqlstate {state})", hint="Check user, password and pg_hba.conf.", **context
         )
     if state == "3D000":
         return _unready(role, f"{where}: the database does not exist", "Check dbname in the dsn.", context)

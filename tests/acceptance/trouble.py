@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.acceptance.field import Field
 
-WAIT_SECONDS_MAX = 12.0
+WAIT_SECONDS_MAX = 60.0
 PARKED_BY_KEY = "(p.key = ? or p.rid in (select rid from link where key = ?))"
 
 
@@ -61,7 +61,10 @@ class Trouble:
 
     def wait_exit(self) -> int:
         assert self.daemon is not None
-        code = self.daemon.wait(WAIT_SECONDS_MAX)
+        try:
+            code = self.daemon.wait(WAIT_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the daemon did not end: {self.log()[-4000:]}") from None
         self.daemon = None
         return code
 

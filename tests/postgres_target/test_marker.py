@@ -64,7 +64,7 @@ async def test_a_claim_returns_the_last_delivery(world: World) -> None:
 async def test_the_marker_of_another_hub_is_left_alone(world: World) -> None:
     async with world.target.open([]) as session:
         await session.claim(HUB, 1)
-        with pytest.raises(TargetUnready, match="belongs to hub"):
+        with pytest.raises(TargetUnready, match="belongs to another hub"):
             await session.claim("another", 9)
     assert world.marker() == (HUB, 1, 0)
 
