@@ -167,12 +167,16 @@ def _resolve_cell(
             # That a record is still there is no news; a version of it would have its whole row written.
             _hold(decisions, cell, value, None, landing or NEVER)
             return
+    if is_sum and stamp is not None and stamp.origin == system:
+        # Its own count before, on which a delivery has landed or is about to: nobody else has counted since.
+        rule = None
     if rule is not None and stamp is not None:
         mine = Stamp(system, 0, time)
         winner, loser = (mine, stamp) if wins else (stamp, mine)
         values = (final, current) if wins else (current, value)
         if rule == "sum":
-            loser, values = mine, (final, value)
+            # Both count: what stands is made of the present version, and what was written does not stand as it is.
+            winner, loser, values = stamp, mine, (final, value)
         entity = rules.entity.id
         decisions.conflicts.append(
             Conflict(0, 0, entity, mask, rule, winner, loser, seen, list(values[0]), list(values[1]), rule == "manual")

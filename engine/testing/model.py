@@ -204,7 +204,9 @@ class ModelHub:
                 self.overlays[system, rid, cell] = Held(values, None, landing)
                 same.append(Decision(cell, "same", None))
                 continue
-            if rule is not None and final != current:
+            # A counter that the system itself set last: nobody else has counted since.
+            is_own = rule == "sum" and stamp is not None and stamp.origin == system
+            if rule is not None and final != current and not is_own:
                 winner, loser = (final, current) if wins else (current, values)
                 if rule == "sum":
                     loser = values
