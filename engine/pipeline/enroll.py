@@ -11,6 +11,9 @@ from engine.model.entity import Entity
 from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology, entity_part
 from engine.ports import Mapping
 
+AWAY = -1
+"""`is_admitted` of a system that is not written to: its rows may be known, and lack what others have changed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
@@ -42,6 +45,9 @@ def enroll(tx: HubTransaction, hub_id: str, entities: Sequence[Entity], systems:
             )
             for place in system.mapping.places
         )
+        if not system.is_target:
+            # Nothing concerns it from here on; should it be written to (again), it is brought up to date first.
+            tx.write("update system set is_admitted = ? where id = ?", (AWAY, number))
         parts[number] = SystemPart(
             id=number,
             name=system.name,

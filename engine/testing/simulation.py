@@ -154,11 +154,13 @@ class SimulatedHub(SqliteHub):
 
 @dataclass
 class Simulation:
-    """One world. `has_deletes`: users delete customers. `has_twins`: users enter customers whom another system has."""
+    """One world. `has_deletes`: users delete customers. `has_twins`: users enter customers whom another system has.
+    `has_modes`: in some lives a system is only read from."""
 
     seed: int
     has_deletes: bool = True
     has_twins: bool = True
+    has_modes: bool = False
     crashes: int = 0
     log: io.StringIO = field(default_factory=io.StringIO)
 
@@ -179,6 +181,7 @@ class Simulation:
         self.stock_sum: dict[str, int] = {}
         self.with_sites: set[str] = set()
         self.deleted: set[str] = set()
+        self.sending: set[str] = set()
         self._is_ready = False
 
     # ---------------------------------------------------------------------------------------------- lives
@@ -186,6 +189,8 @@ class Simulation:
     def run(self, lives: int) -> None:
         """All of the world's history, and its end."""
         for _ in range(lives):
+            if self.has_modes:
+                self.sending = {name for name in self.databases if self.rng.random() < 0.3}
             for _ in range(self.rng.randrange(4)):
                 self.edit()
             self._life(self.rng.uniform(0.5, 90.0))
@@ -197,6 +202,7 @@ class Simulation:
     def settle(self) -> None:
         """Quiet: no more faults and users. Runs until nothing is left to do, parked records included."""
         self.faults.quiet()
+        self.sending = set()
         for _ in range(20):
             # Parked records wait longer and longer; here somebody asks for them at once, as `concord parked retry`
             # does.
@@ -236,7 +242,10 @@ class Simulation:
         hub = SimulatedHub(self.connection, self.clock, self.faults)
 
         def enrol(tx: HubTransaction) -> Topology:
-            systems = [Enrolment(name=kit.name, mapping=kit.mapping(), is_source=True, is_target=True) for kit in KITS]
+            systems = [
+                Enrolment(name=kit.name, mapping=kit.mapping(), is_source=True, is_target=kit.name not in self.sending)
+                for kit in KITS
+            ]
             topology = enroll(tx, hub.hub_id, (ACCOUNT, SITE), systems)
             forget_absent_sources(tx, topology)
             return topology
@@ -253,7 +262,7 @@ class Simulation:
                 part=topology.named(name),
                 system=MemorySystem(database, self.faults),
                 source=MemorySource(database, self.faults),
-                target=MemoryTarget(database, self.faults),
+                target=None if name in self.sending else MemoryTarget(database, self.faults),
             )
             for name, database in self.databases.items()
         ]

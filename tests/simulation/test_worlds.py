@@ -14,7 +14,7 @@ import pytest
 
 from engine.hub.transaction import Conflict, HubTransaction
 from engine.model.change import Batch
-from engine.pipeline import settle
+from engine.pipeline import flow, settle
 from engine.pipeline.deliver import Deliverer
 from engine.pipeline.slow import Slow
 from engine.testing.memory import MemoryDatabase
@@ -118,3 +118,12 @@ def test_ignoring_the_marker_of_a_delivery_whose_answer_was_lost_is_noticed(monk
 
     monkeypatch.setattr(Deliverer, "start", start)
     assert notices(lambda seed: Simulation(seed))
+
+
+def test_worlds_in_which_systems_are_only_read_from_for_a_while_settle_in_agreement() -> None:
+    run_worlds(lambda seed: Simulation(3000 + seed, has_modes=True), WORLDS)
+
+
+def test_a_system_that_comes_back_without_being_brought_up_to_date_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "_catch_up", lambda tx, part, entry, full, seen: None)  # pyright: ignore
+    assert notices(lambda seed: Simulation(3000 + seed, has_modes=True))
