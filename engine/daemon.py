@@ -19,12 +19,12 @@ from engine.hub.sqlite import SqliteHub
 from engine.hub.sweep import sweep
 from engine.hub.transaction import HubTransaction
 from engine.model.position import Position
-from engine.operate import answer_requests
+from engine.operate import BACKFILL, answer_requests
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered
 from engine.pipeline.flow import Flow, Hooks, run_source, run_target
-from engine.pipeline.signals import Signals
+from engine.pipeline.signals import Bell, Signals
 from engine.pipeline.topology import SystemPart, Topology
 from engine.ports import Source, System, Target
 from engine.telemetry.log import Log
@@ -72,6 +72,8 @@ class Lane:
     error: ConcordError | None = None
     tried: anyio.Event = field(default_factory=anyio.Event)
     """A target's: its marker has been claimed, or could not be, at least once."""
+    again: Bell = field(default_factory=Bell)
+    """Rung when the lane is to begin again, whether it runs or is halted."""
 
     @property
     def name(self) -> str:
@@ -181,9 +183,13 @@ class Daemon:
             try:
                 waiting = await self.hub.read(lambda tx: tx.rows("select 1 from request where done_at is null limit 1"))
                 if waiting:
-                    count = await self.hub.transact(lambda tx: answer_requests(tx, self.topology))
+                    done = await self.hub.transact(lambda tx: answer_requests(tx, self.topology))
                     self.signals.journal.ring()
-                    self.log.event("request.answered", count=count)
+                    self.log.event("request.answered", count=len(done))
+                    read_again = {wish.choice for wish in done if wish.action == BACKFILL}
+                    for lane in self.lanes:
+                        if lane.direction == "source" and lane.member.part.name in read_again:
+                            lane.again.ring()
             except HubError as trouble:
                 self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
 
@@ -221,12 +227,10 @@ class Daemon:
             clock = self.hub.transaction.clock
             started = clock.monotonic()
             await self._note(lane, LaneState.RUNNING, None)
-            try:
-                await lane.run()
-            except Exception as error:  # noqa: BLE001 - the one place where everything ends up and is told apart
-                failure = _failure(error)
-            else:
-                failure = ConcordError(f"lane {lane.name} ended by itself", hint="Report this: it never should.")
+            again = lane.again.next
+            failure = await _run_until(again, lane)
+            if failure is None:
+                continue
             if clock.monotonic() - started > RECOVERED_SECONDS:
                 lane.attempts = 0
             lane.attempts += 1
@@ -237,7 +241,9 @@ class Daemon:
                     # Another daemon works on this hub's behalf: nothing here may go on, not even reading.
                     self._ending.is_drained = False
                     self._stop_now.set()
-                return
+                    return
+                await again.wait()
+                continue
             pause = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2 ** min(lane.attempts - 1, 16))
             # Full jitter: systems that failed together do not come back together.
             pause = self._rng.uniform(pause / 2, pause)
@@ -407,6 +413,25 @@ class Daemon:
                 error=first.message,
                 hint=first.hint,
             )
+
+
+async def _run_until(again: anyio.Event, lane: Lane) -> ConcordError | None:
+    """One life of a lane: why it ended, None when it was told to begin again."""
+
+    async def wait_again(scope: anyio.CancelScope) -> None:
+        await again.wait()
+        scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_again, tasks.cancel_scope)
+            await lane.run()
+            tasks.cancel_scope.cancel()
+    except Exception as error:  # noqa: BLE001 - the one place where everything ends up and is told apart
+        return _failure(error)
+    if again.is_set():
+        return None
+    return ConcordError(f"lane {lane.name} ended by itself", hint="Report this: it never should.")
 
 
 def _store_rates(tx: HubTransaction, rates: dict[int, tuple[float, float]]) -> None:

@@ -13,9 +13,12 @@ import msgspec
 from engine.errors import ConcordError
 from engine.hub.transaction import HubTransaction, Stretch
 from engine.model.record import Value, bits
+from engine.pipeline.backfill import order_backfill
 from engine.pipeline.settle import retry
 from engine.pipeline.slow import Slow, append_again
 from engine.pipeline.topology import Topology
+
+BACKFILL = "backfill"
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -44,19 +47,22 @@ def carry_out(tx: HubTransaction, topology: Topology, wish: Wish, actor: str) ->
     return answer
 
 
-def answer_requests(tx: HubTransaction, topology: Topology) -> int:
-    """Carry out what commands have asked for since; returns how many."""
+def answer_requests(tx: HubTransaction, topology: Topology) -> list[Wish]:
+    """Carry out what commands have asked for since; returns what was carried out."""
+    done: list[Wish] = []
     waiting = tx.rows("select id, actor, doc from request where done_at is null order by id")
     for number, actor, document in waiting:
+        wish = msgspec.msgpack.decode(document, type=Wish)
         try:
-            answer, is_ok = carry_out(tx, topology, msgspec.msgpack.decode(document, type=Wish), actor), True
+            answer, is_ok = carry_out(tx, topology, wish, actor), True
+            done.append(wish)
         except ConcordError as error:
             answer, is_ok = str(error), False
         tx.write(
             "update request set done_at = ?, answer = ?, is_ok = ? where id = ?",
             (tx.clock.now(), answer, is_ok, number),
         )
-    return len(waiting)
+    return done
 
 
 def _retry_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
@@ -151,10 +157,20 @@ def _choose(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
     return f"conflict {wish.id}: the other value is taken and goes to every system"
 
 
+def _backfill(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    part = next((part for part in topology.systems.values() if part.name == wish.choice), None)
+    if part is None or not part.is_source:
+        names = ", ".join(part.name for part in topology.systems.values() if part.is_source)
+        raise Unknown(f"no system {wish.choice!r} is read", hint=f"There is {names}.")
+    order_backfill(tx, part)
+    return f"all {len(part.tables)} tables of {part.name} are read again as soon as the daemon runs"
+
+
 ACTIONS: dict[str, Callable[[HubTransaction, Topology, Wish], str]] = {
     "parked.retry": _retry_parked,
     "parked.drop": _drop_parked,
     "review.link": _link,
     "review.new": _keep_new,
     "conflict.choose": _choose,
+    BACKFILL: _backfill,
 }

@@ -151,8 +151,8 @@ def status(tx: HubTransaction, topology: Topology) -> list[StatusRow]:
                 conflicts=_count(tx, "conflict where loser = ?", part.id),
                 reviews=_count(tx, "review where decided_at is null and system = ?", part.id),
                 errors=[text for text in (row[11], row[13]) if text],
-                held=[f"{name}: {text}" for name, text in tx.rows(
-                    "select name, message from held where system = ?", (part.id,))],
+                held=[f"{text}\n{hint}" for text, hint in tx.rows(
+                    "select message, hint from held where system = ? order by name", (part.id,))],
                 copied=f"{len(copied)}/{len(places)}" if part.is_source else "-",
             )
         )  # fmt: skip

@@ -200,6 +200,24 @@ def review_new(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOpti
     _ask(config, Wish(action="review.new", id=number), is_json)
 
 
+def backfill(
+    system: Annotated[str, typer.Argument(help="The system whose tables are to be read again.")],
+    config: ConfigOption = DEFAULT,
+    is_json: JsonOption = False,
+) -> None:
+    """Read all tables of one system again, beside its log: after its log position was lost, or a table was not captured
+    for a while.
+
+    Rows that are known and unchanged change nothing. Rows that were deleted meanwhile are not found: `concord compare`
+    shows their records as missing. A running daemon begins at once, another one when it starts.
+
+    Example: concord backfill crm
+    """
+    from engine.operate import BACKFILL, Wish
+
+    _ask(config, Wish(action=BACKFILL, id=0, choice=system), is_json)
+
+
 def explain(
     record: Annotated[str, typer.Argument(help="A record number, or SYSTEM:TABLE:KEY.")],
     field: Annotated[str | None, typer.Option("--field", help="Only this field.")] = None,

@@ -10,7 +10,7 @@ from engine.errors import TableHeld, ValueRefused
 from engine.model.change import DELETE, Batch, Segment, TableEvent, TableRows
 from engine.model.position import Position
 from engine.model.table import Shape
-from engine.model.value import ABSENT, CanonicalRow, WireRow
+from engine.model.value import ABSENT, CanonicalRow, Wire, WireRow
 from engine.pipeline.topology import PlacePart, SystemPart
 from engine.ports import Reader
 
@@ -165,7 +165,14 @@ def wire_document(shape: Shape, row: WireRow) -> bytes:
     return msgspec.msgpack.encode({n: v for n, v in zip(names, row, strict=True) if v is not ABSENT})
 
 
+def changed_columns(shape: Shape, document: bytes) -> tuple[list[str], list[str]]:
+    """Columns of `wire_document` that the table does not have any more, and those of the table that it lacks."""
+    names = msgspec.msgpack.decode(document).keys()
+    return [n for n in names if shape.index(n) is None], [c.name for c in shape.columns if c.name not in names]
+
+
 def wire_row(shape: Shape, document: bytes) -> WireRow:
     """The row of `wire_document` under `shape`."""
-    values = msgspec.msgpack.decode(document, type=dict[str, str | int | float | bytes | bool | None])
+    # Untyped: msgspec takes no type that is text or bytes, though msgpack tells the two apart.
+    values: dict[str, Wire] = msgspec.msgpack.decode(document)
     return tuple(values.get(column.name, ABSENT) for column in shape.columns)

@@ -19,7 +19,14 @@ from engine.hub.transaction import HubTransaction
 from engine.model.change import READ, Chunk, TableRows
 from engine.model.table import Shape
 from engine.model.value import ABSENT
-from engine.pipeline.canonicalize import CanonicalBatch, Canonicalizer, CanonicalSegment, PlaceRows, wire_row
+from engine.pipeline.canonicalize import (
+    CanonicalBatch,
+    Canonicalizer,
+    CanonicalSegment,
+    PlaceRows,
+    changed_columns,
+    wire_row,
+)
 from engine.pipeline.commit import Committer, Counts
 from engine.pipeline.signals import Signals
 from engine.pipeline.topology import SystemPart, Topology
@@ -204,7 +211,10 @@ def _drop(rows: PlaceRows, touched: set[str]) -> None:
 
 def replay_parked(tx: HubTransaction, topology: Topology, system: SystemPart, shapes: dict[str, Shape]) -> Counts:
     """Read rows of a source that were set aside again, under the mapping and shapes of now; what still cannot be read
-    stays. `seen` is what it was when they were captured: what came since is concurrent."""
+    stays. `seen` is what it was when they were captured: what came since is concurrent.
+
+    A row that was captured under a column which is there no more, while another one is that the row does not have, may
+    have that one's value under the old name, or not: such a row has to be read from its table."""
     canonicalizer, committer, counts = Canonicalizer(system), Committer(topology, system), Counts()
     first = tx.last_seq
     for part in system.places:
@@ -212,9 +222,19 @@ def replay_parked(tx: HubTransaction, topology: Topology, system: SystemPart, sh
         if shape is None:
             continue
         parked = tx.rows(
-            "select seen, parked_at, doc from parked where direction = 'source' and place = ? order by id", (part.id,)
+            "select id, seen, parked_at, doc from parked where direction = 'source' and place = ? order by id",
+            (part.id,),
         )
-        for seen, at, document in parked:
+        for number, seen, at, document in parked:
+            gone, new = changed_columns(shape, document)
+            if gone and new:
+                message = f"system {system.name}, table {shape.name}: the row was captured with the column {gone[0]},"
+                hint = f"Run `concord backfill {system.name}`, which reads the table's rows as they are now."
+                tx.write(
+                    "update parked set message = ?, hint = ? where id = ?",
+                    (f"{message} which is gone, and without {new[0]}, which has come", hint, number),
+                )
+                continue
             table = TableRows(shape, bytearray([READ]), [wire_row(shape, document)], [at])
             for rows in canonicalizer.place_rows({part.place.table: table}):
                 if rows.part is part:

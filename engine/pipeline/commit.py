@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.errors import HubError
 from engine.hub.transaction import HubTransaction, Parked
-from engine.model.change import DELETE, EventKind
+from engine.model.change import DELETE, EventKind, TableEvent
 from engine.model.record import CHANGE, Entry
 from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.bulk import Arrived, take_changes, take_newcomers
@@ -22,6 +22,12 @@ from engine.pipeline.topology import SystemPart, Topology
 from engine.pipeline.values import changed, mask_of, merged, stored
 
 VALUE_HINT = "Correct the value in the row, which is then read again; or the mapping, and start the daemon again."
+HELD = {
+    EventKind.DROPPED: "the table is gone, and its records wait as they are",
+    EventKind.UNPUBLISHED: "its changes are not captured any more",
+    EventKind.TRUNCATED: "it was truncated, which deletes nothing elsewhere",
+}
+"""What an event that is no change of a shape means for the table."""
 
 
 @dataclass(slots=True)
@@ -91,15 +97,18 @@ class Committer:
     def _segment(self, tx: HubTransaction, segment: CanonicalSegment, seen: int, counts: Counts) -> None:
         for event in segment.events:
             if event.kind is not EventKind.RESHAPED:
-                self._hold_table(tx, event.table, event.kind, event.detail)
+                self._hold_table(tx, event)
             counts.tables.add(event.table)
         for rows in segment.rows:
             self.take_rows(tx, rows, seen, counts)
 
-    def _hold_table(self, tx: HubTransaction, table: str, kind: EventKind, detail: str) -> None:
+    def _hold_table(self, tx: HubTransaction, event: TableEvent) -> None:
+        name = self.system.name
+        message = f"system {name}, table {event.table}: {HELD[event.kind]}"
+        hint = f"{event.detail.rstrip(';.') or 'Mend that'}; then run `concord backfill {name}`."
         tx.write(
             "insert or replace into held (system, name, message, hint, since) values (?, ?, ?, ?, ?)",
-            (self.system.id, table, f"table {table} was {kind.value}", detail, tx.clock.now()),
+            (self.system.id, event.table, message, hint, tx.clock.now()),
         )
 
     def take_rows(self, tx: HubTransaction, rows: PlaceRows, seen: int, counts: Counts) -> None:

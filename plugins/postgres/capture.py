@@ -295,7 +295,8 @@ class PostgresFeed:
             # Since version 18 a walsender passes over a missing publication, and sends nothing any more.
             raise SourceUnready(
                 f"system {site.name}: publication {publication_name(site, config)} does not exist any more",
-                hint="Run `concord setup`, then `concord backfill`: changes since it was dropped have not been sent.",
+                hint=f"Run `concord setup {site.name}`, then `concord backfill {site.name}`: what changed since it was"
+                " dropped has not been sent.",
             )
         self.inspect(catalog, publication)
 
@@ -348,10 +349,10 @@ class PostgresFeed:
 
     def _detail(self, kind: EventKind, place: tuple[str, str]) -> str:
         if kind is EventKind.DROPPED:
-            return "the table does not exist, or no longer under this name"
+            return f"Give the table its name back, or create it again and run `concord setup {self._site.name}`"
         publication = quoted(publication_name(self._site, self._config))
         table = ".".join(quoted(part) for part in place)
-        return f"the table is not published: alter publication {publication} add table {table};"
+        return f"Run: alter publication {publication} add table {table};"
 
 
 def _outsider(sent: RelationMessage, message: bytes) -> Relation:
@@ -374,7 +375,7 @@ def _outsider(sent: RelationMessage, message: bytes) -> Relation:
 
 def _checked_slot(slot: Slot | None, resume: Resume | None, *, system: str, slot_name: str, server: Server) -> Slot:
     """The slot, if the log behind `resume` can be had from it. Raises `PositionLost` or `SourceUnready`."""
-    lost = "Run `concord setup` and then `concord backfill` for this system: changes may have been missed."
+    lost = f"Run `concord setup {system}`, then `concord backfill {system}`: changes may have been missed."
     if slot is None:
         if resume is None:
             raise SourceUnready(
@@ -456,7 +457,7 @@ async def _check_history(connection: Connection, resume: Resume, cluster: Cluste
     if trouble:
         raise PositionLost(
             f"system {system}: this is not the log that we read before: {trouble}",
-            hint="Run `concord setup` and then `concord backfill` for this system.",
+            hint=f"Run `concord setup {system}`, then `concord backfill {system}`.",
         )
 
 

@@ -47,6 +47,7 @@ from plugins.postgres.decode import (
 from plugins.postgres.position import Cluster, Resume, before, behind_transaction, inside_transaction
 from plugins.postgres.spool import Spool
 
+_TRUNCATED: Final = "Delete the records that are to go elsewhere too, or bring the rows back"
 # A batch also ends when its messages come to this: ten thousand rows may be ten thousand documents.
 BATCH_BYTES_MAX: Final = 64 << 20
 # Messages between two looks at the clock and at other tasks, where they bring no rows (deliveries, other tables).
@@ -375,4 +376,4 @@ class Gatherer:
         for id in decode_truncate(message).relations:
             relation = self.relations.get(id)
             if relation is not None and relation.shape is not None:
-                self.event(EventKind.TRUNCATED, relation.name, relation.shape, "every row of the table was removed")
+                self.event(EventKind.TRUNCATED, relation.name, relation.shape, _TRUNCATED)

@@ -22,6 +22,7 @@ from plugins.sqlite.triggers import FIRST_VALUE, captured, essential_triggers, i
 from plugins.sqlite.values import read_rows
 
 _OPS = {"I": INSERT, "U": UPDATE, "D": DELETE}
+_CREATE = "Give the table its name back, or create it again and run `concord setup {}`"
 _FIXED = ("id", "op", "layout", "at", "delivery")
 
 
@@ -175,10 +176,11 @@ class JournalReader:
         for name in self.tables:
             shape, active, names = None, 0, ()
             if name not in tables:
-                events.extend(self._miss(name, EventKind.DROPPED, "the table is gone"))
+                events.extend(self._miss(name, EventKind.DROPPED, _CREATE.format(self.system)))
             elif any(present.get(trigger, ("", ""))[0] != name for trigger in essential_triggers(name)):
-                detail = f"its triggers are gone, changes since are not captured; run `concord setup {self.system}`"
-                events.extend(self._miss(name, EventKind.UNPUBLISHED, f"{detail}, then `concord compare`"))
+                # Whether somebody dropped the triggers, or the table with them and made it anew.
+                detail = f"Run `concord setup {self.system}`, for its triggers are gone"
+                events.extend(self._miss(name, EventKind.UNPUBLISHED, detail))
                 shape = read_shape(connection, name)
             else:
                 active, names = captured(present[trigger_name(name, "insert")][1])
@@ -195,7 +197,7 @@ class JournalReader:
         self._known[name] = (live, shape)
         details: list[str] = []
         if was_missing is not None:
-            details.append("it is captured again; what changed meanwhile is for `concord compare` to find")
+            details.append("it is captured again; what changed meanwhile is for `concord backfill` to find")
         if before is not None and before != (live, shape):
             details.append("its columns, constraints or triggers changed")
         if details and len(shape.columns) < len(live.columns):
