@@ -8,15 +8,18 @@ from dataclasses import dataclass
 import anyio
 
 from engine.hub.sqlite import SqliteHub
-from engine.hub.transaction import HubTransaction
+from engine.hub.transaction import HubTransaction, Stretch
 from engine.model.change import EventKind
 from engine.model.entity import ALIVE
+from engine.model.record import Entry
 from engine.model.table import Shape
 from engine.pipeline.backfill import open_feed
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.capture import Capturer, replay_parked
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered, Deliverer
+from engine.pipeline.enroll import AWAY
+from engine.pipeline.resolve import NEVER
 from engine.pipeline.settle import SHAPE_CODES, make_due, retry_due
 from engine.pipeline.signals import Signals
 from engine.pipeline.slow import append_again
@@ -123,25 +126,53 @@ async def _wait_copied(flow: Flow, part: SystemPart) -> None:
 
 
 async def _admit(flow: Flow, part: SystemPart) -> None:
-    """Journal every record again for a system that joined a hub with records; those that came since know of it."""
-    is_admitted, last = await flow.hub.read(lambda tx: (tx.system(part.id, "is_admitted")[0], tx.last_seq))
-    for after in range(0, 0 if is_admitted else last, ADMIT_RECORDS):
-        await flow.hub.transact(lambda tx, a=after: _admit_range(tx, flow.topology, part, a, a + ADMIT_RECORDS))
-    if not is_admitted:
-        await flow.hub.transact(lambda tx: tx.write("update system set is_admitted = 1 where id = ?", (part.id,)))
+    """Journal every record again for a system that joined a hub with records, or was not written to for a while; those
+    that came since know of it."""
+    (state,), last = await flow.hub.read(lambda tx: (tx.system(part.id, "is_admitted"), tx.last_seq))
+    if state > 0:
+        return
+    was_away = state == AWAY
+    for after in range(0, last, ADMIT_RECORDS):
+        await flow.hub.transact(
+            lambda tx, a=after: _admit_range(tx, flow.topology, part, a, a + ADMIT_RECORDS, was_away=was_away)
+        )
+    await flow.hub.transact(lambda tx: tx.write("update system set is_admitted = 1 where id = ?", (part.id,)))
 
 
-def _admit_range(tx: HubTransaction, topology: Topology, part: SystemPart, after: int, until: int) -> None:
+def _admit_range(
+    tx: HubTransaction, topology: Topology, part: SystemPart, after: int, until: int, *, was_away: bool
+) -> None:
     rids = [rid for (rid,) in tx.rows(
         "select rid from record where rid > ?1 and rid <= ?2"
         " union select seq from journal where seq > ?1 and seq <= ?2",
         (after, until),
     )]  # fmt: skip
-    entries = tx.load_records(rids)
+    entries, seen = tx.load_records(rids), tx.seen(part.id)
+    linked: set[int] = set()
+    for place in part.places if was_away else ():
+        linked.update(tx.keys_of(place.id, rids))
     for rid in rids:
         # A seq that is no record's birth loads nothing under its own number.
         entry = entries.get(rid)
-        if entry is None or not entry.value(ALIVE) or entry.concerned & part.bit or not part.places_of(entry.entity):
+        if entry is None or not part.places_of(entry.entity):
             continue
-        append_again(tx, entry, topology.entities[entry.entity].full, part.bit)
+        full = topology.entities[entry.entity].full
+        if rid in linked:
+            _catch_up(tx, part, entry, full, seen)
+        elif entry.value(ALIVE) and not entry.concerned & part.bit and rid not in tx.undecided:
+            append_again(tx, entry, full, part.bit)
     tx.mark_boundary()
+
+
+def _catch_up(tx: HubTransaction, part: SystemPart, entry: Entry, full: int, seen: int) -> None:
+    """Bring a row up to date that was there all the while and got nothing: what the system holds of the record is what
+    it held before, until this arrives."""
+    is_current = entry.seq <= seen or (entry.origin == part.id and not entry.prev)
+    # What it wrote meanwhile and lost was never written back.
+    if is_current and entry.rid not in tx.overlaid(part.id):
+        return
+    again = append_again(tx, entry, full, part.bit)
+    tx.set_stretch(part.id, entry.rid, Stretch(seen + 1, again.seq))
+    for n, overlay in tx.overlays(part.id, entry.rid).items():
+        if overlay.until == NEVER:
+            tx.set_overlay(part.id, entry.rid, n, overlay._replace(until=again.seq))
