@@ -31,6 +31,9 @@ def enroll(tx: HubTransaction, hub_id: str, entities: Sequence[Entity], systems:
     The order of `systems` is their rank. Raises `HubError` when the hub has no number left, or a place another entity.
     """
     ids = register_systems(tx, [system.name for system in systems])
+    for number in set(ids.values()) - {ids[system.name] for system in systems if system.is_target}:
+        # Nothing concerns it from here on; should it be written to (again), it is brought up to date first.
+        tx.write("update system set is_admitted = ? where id = ?", (AWAY, number))
     mapped = {place.entity for system in systems for place in system.mapping.places}
     registered = {entity.name: register_entity(tx, entity) for entity in entities if entity.name in mapped}
     parts: dict[int, SystemPart] = {}
@@ -45,9 +48,6 @@ def enroll(tx: HubTransaction, hub_id: str, entities: Sequence[Entity], systems:
             )
             for place in system.mapping.places
         )
-        if not system.is_target:
-            # Nothing concerns it from here on; should it be written to (again), it is brought up to date first.
-            tx.write("update system set is_admitted = ? where id = ?", (AWAY, number))
         parts[number] = SystemPart(
             id=number,
             name=system.name,

@@ -147,7 +147,7 @@ def _admit_range(
         " union select seq from journal where seq > ?1 and seq <= ?2",
         (after, until),
     )]  # fmt: skip
-    entries, seen = tx.load_records(rids), tx.seen(part.id)
+    entries, cursor = tx.load_records(rids), tx.system(part.id, "cursor")[0]
     linked: set[int] = set()
     for place in part.places if was_away else ():
         linked.update(tx.keys_of(place.id, rids))
@@ -158,21 +158,21 @@ def _admit_range(
             continue
         full = topology.entities[entry.entity].full
         if rid in linked:
-            _catch_up(tx, part, entry, full, seen)
+            _catch_up(tx, part, entry, full, cursor)
         elif entry.value(ALIVE) and not entry.concerned & part.bit and rid not in tx.undecided:
             append_again(tx, entry, full, part.bit)
     tx.mark_boundary()
 
 
-def _catch_up(tx: HubTransaction, part: SystemPart, entry: Entry, full: int, seen: int) -> None:
+def _catch_up(tx: HubTransaction, part: SystemPart, entry: Entry, full: int, cursor: int) -> None:
     """Bring a row up to date that was there all the while and got nothing: what the system holds of the record is what
     it held before, until this arrives."""
-    is_current = entry.seq <= seen or (entry.origin == part.id and not entry.prev)
+    is_current = entry.seq <= cursor or (entry.origin == part.id and not entry.prev)
     # What it wrote meanwhile and lost was never written back.
     if is_current and entry.rid not in tx.overlaid(part.id):
         return
     again = append_again(tx, entry, full, part.bit)
-    tx.set_stretch(part.id, entry.rid, Stretch(seen + 1, again.seq))
+    tx.set_stretch(part.id, entry.rid, Stretch(cursor + 1, again.seq))
     for n, overlay in tx.overlays(part.id, entry.rid).items():
         if overlay.until == NEVER:
             tx.set_overlay(part.id, entry.rid, n, overlay._replace(until=again.seq))

@@ -50,6 +50,12 @@ class History:
             is_own = entry.kind == CHANGE and entry.origin == self.system and not entry.concerned & own
             if is_own and entry.mask & bit:
                 return entry.value(index), entry.stamp(index)
+        if self.chain and self.chain[-1].prev:
+            # Retention took what stood before, and kept as an overlay what this system held otherwise. That happens to
+            # those only to which nothing was ever written.
+            stamp = self.chain[-1].stamp(index)
+            if stamp is not None and stamp.origin == self.system:
+                return self.chain[-1].value(index), stamp
         return None, None
 
     def landing(self, mask: int) -> int:

@@ -155,12 +155,13 @@ class SimulatedHub(SqliteHub):
 @dataclass
 class Simulation:
     """One world. `has_deletes`: users delete customers. `has_twins`: users enter customers whom another system has.
-    `has_modes`: in some lives a system is only read from."""
+    `has_modes`: in some lives a system is only read from. `has_retention`: what no decision needs goes at once."""
 
     seed: int
     has_deletes: bool = True
     has_twins: bool = True
     has_modes: bool = False
+    has_retention: bool = False
     crashes: int = 0
     log: io.StringIO = field(default_factory=io.StringIO)
 
@@ -267,7 +268,8 @@ class Simulation:
             for name, database in self.databases.items()
         ]
         log = Log(stream=self.log, level=10)
-        return Daemon(hub, topology, members, log, rng=self.rng)
+        days = 0.0 if self.has_retention else 30.0
+        return Daemon(hub, topology, members, log, rng=self.rng, retention_days=days)
 
     async def _users(self) -> None:
         """Users at work beside the daemon, and the world's weather."""

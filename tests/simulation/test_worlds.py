@@ -124,6 +124,10 @@ def test_worlds_in_which_systems_are_only_read_from_for_a_while_settle_in_agreem
     run_worlds(lambda seed: Simulation(3000 + seed, has_modes=True), WORLDS)
 
 
+def test_worlds_that_keep_no_history_settle_in_agreement() -> None:
+    run_worlds(lambda seed: Simulation(4000 + seed, has_modes=True, has_retention=True), WORLDS)
+
+
 def test_a_system_that_comes_back_without_being_brought_up_to_date_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "_catch_up", lambda tx, part, entry, full, seen: None)  # pyright: ignore
+    monkeypatch.setattr(flow, "_catch_up", lambda tx, part, entry, full, cursor: None)  # pyright: ignore
     assert notices(lambda seed: Simulation(3000 + seed, has_modes=True))
