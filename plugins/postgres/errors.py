@@ -130,6 +130,14 @@ def translate(
         return SystemUnreachable(
             f"{where}: {said} (sqlstate {state})", hint="Check user, password and pg_hba.conf.", **context
         )
+    if state in ("22021", "22P05") and role is not Role.TARGET:
+        # Of a database that checks no encoding. The walsender fails on it again and again, whoever reads.
+        return SourceUnready(
+            f"{where}: a text is not valid in UTF-8 (sqlstate {state}){during}",
+            hint="Correct the text in its table, drop the replication slot (pg_drop_replication_slot), then run"
+            f" `concord setup {system}` and `concord backfill {system}`.",
+            **context,
+        )
     if state == "3D000":
         return _unready(role, f"{where}: the database does not exist", "Check dbname in the dsn.", context)
     return _about_table(state, where, during, table, role, row_index, context)

@@ -146,6 +146,8 @@ class Field:
     """Of systems that are not to have the usual one."""
     options: Mapping[str, str] = field(default_factory=lambda: {})
     """Lines for a system's table in concord.toml; one that sets `dsn` takes the place of the usual one."""
+    encodings: Mapping[str, str] = field(default_factory=lambda: {})
+    """Of PostgreSQL systems that are not in UTF-8."""
     environment: dict[str, str] = field(default_factory=lambda: {})
     """Added to what every command finds in its environment."""
     daemons: list[subprocess.Popen[bytes]] = field(default_factory=lambda: [])
@@ -210,7 +212,8 @@ class Field:
     def _create_database(self, system: str) -> None:
         assert self.server is not None
         with psycopg.connect(self.server.dsn("postgres"), autocommit=True) as admin:
-            admin.execute(f"create database {self.prefix}_{system}".encode())
+            encoding = self.encodings.get(system, "UTF8")
+            admin.execute(f"create database {self.prefix}_{system} encoding '{encoding}' template template0".encode())
         with self.connect(system) as connection:
             connection.execute(self.shape(system).schema.encode())
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.acceptance.field import Field
 
-WAIT_SECONDS_MAX = 35.0
+WAIT_SECONDS_MAX = 60.0
 PARKED_BY_KEY = "(p.key = ? or p.rid in (select rid from link where key = ?))"
 
 
