@@ -19,7 +19,7 @@ from engine.hub.sqlite import SqliteHub
 from engine.hub.sweep import sweep
 from engine.hub.transaction import HubTransaction
 from engine.model.position import Position
-from engine.operate import BACKFILL, answer_requests
+from engine.operate import answer_requests
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered
@@ -185,10 +185,9 @@ class Daemon:
                 if waiting:
                     done = await self.hub.transact(lambda tx: answer_requests(tx, self.topology))
                     self.signals.journal.ring()
-                    self.log.event("request.answered", count=len(done))
-                    read_again = {wish.choice for wish in done if wish.action == BACKFILL}
+                    self.log.event("request.answered", count=done.count)
                     for lane in self.lanes:
-                        if lane.direction == "source" and lane.member.part.name in read_again:
+                        if lane.direction == "source" and lane.member.part.name in done.read_again:
                             lane.again.ring()
             except HubError as trouble:
                 self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)

@@ -7,6 +7,7 @@ of the hub in memory; without a daemon the command owns the hub for a moment and
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -47,22 +48,40 @@ def carry_out(tx: HubTransaction, topology: Topology, wish: Wish, actor: str) ->
     return answer
 
 
-def answer_requests(tx: HubTransaction, topology: Topology) -> list[Wish]:
-    """Carry out what commands have asked for since; returns what was carried out."""
-    done: list[Wish] = []
+@dataclass(slots=True)
+class Answered:
+    """How many requests, and the systems whose lanes are to begin again because of them: they read what was set aside,
+    and tables that count as not copied, when they start."""
+
+    count: int = 0
+    read_again: set[str] = field(default_factory=lambda: set())
+
+
+def answer_requests(tx: HubTransaction, topology: Topology) -> Answered:
+    """Carry out what commands have asked for since."""
+    answered = Answered()
     waiting = tx.rows("select id, actor, doc from request where done_at is null order by id")
     for number, actor, document in waiting:
         wish = msgspec.msgpack.decode(document, type=Wish)
+        answered.count += 1
         try:
             answer, is_ok = carry_out(tx, topology, wish, actor), True
-            done.append(wish)
+            answered.read_again.update(_read_again(tx, topology, wish))
         except ConcordError as error:
             answer, is_ok = str(error), False
         tx.write(
             "update request set done_at = ?, answer = ?, is_ok = ? where id = ?",
             (tx.clock.now(), answer, is_ok, number),
         )
-    return done
+    return answered
+
+
+def _read_again(tx: HubTransaction, topology: Topology, wish: Wish) -> list[str]:
+    """The sources that a wish which was carried out is about."""
+    if wish.action == BACKFILL:
+        return [wish.choice]
+    found = tx.rows("select system from parked where id = ? and direction = 'source'", (wish.id,))
+    return [topology.systems[system].name for (system,) in found] if wish.action == "parked.retry" else []
 
 
 def _retry_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
@@ -71,7 +90,8 @@ def _retry_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
         raise Unknown(f"nothing is parked under number {wish.id}", hint="Run `concord parked list`.")
     direction, system, rid = found[0]
     if direction == "source":
-        return f"parked row {wish.id} is read again whenever the daemon or the lane of its system starts"
+        name = topology.systems[system].name
+        return f"what is set aside of {name} is read again at once, or when the daemon starts"
     if not retry(tx, topology, topology.systems[system], rid):
         return f"record {rid} is on its way to {topology.systems[system].name} already"
     return f"record {rid} is journalled again for {topology.systems[system].name}"
