@@ -7,6 +7,7 @@ The first copy of a table runs in the same lane: pages read beside the log are i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -100,11 +101,16 @@ class Capturer:
         return tx.seen(self.system.id), to_copy
 
     async def _capture(self, send: MemoryObjectSendStream[CanonicalBatch]) -> None:
+        # When nobody receives any more, the other task has failed, and its error says why.
+        with suppress(_CommitEnded):
+            await self._read_on(send)
+
+    async def _read_on(self, send: MemoryObjectSendStream[CanonicalBatch]) -> None:
         async with send:
             await self._start_copy()
             while True:
                 if self._copy is not None and self._has_passed(self._copy):
-                    await send.send(self._inject(self._copy))
+                    await _hand_on(send, self._inject(self._copy))
                     await self._start_copy()
                     continue
                 batch = await self.feed.receive(BATCH_ROWS)
@@ -114,7 +120,7 @@ class Capturer:
                     if self._copy is not None:
                         _touch(self._copy, segment.rows)
                 # Cancelled here, the batch is lost with this lane; the feed is opened again where the hub is.
-                await send.send(canonical)
+                await _hand_on(send, canonical)
 
     async def _commit(self, receive: MemoryObjectReceiveStream[CanonicalBatch]) -> None:
         async with receive:
@@ -183,6 +189,17 @@ class Capturer:
         else:
             self._to_copy[0] = (table, page.last_key)
         return batch
+
+
+class _CommitEnded(Exception):
+    """The task that commits does not receive any more."""
+
+
+async def _hand_on(send: MemoryObjectSendStream[CanonicalBatch], batch: CanonicalBatch) -> None:
+    try:
+        await send.send(batch)
+    except anyio.BrokenResourceError as error:
+        raise _CommitEnded from error
 
 
 def _touch(copy: _Copy, found: list[PlaceRows]) -> None:

@@ -6,6 +6,8 @@ say, their exit codes, and the systems' tables and the hub's bytes before and af
 
 from __future__ import annotations
 
+import itertools
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +142,26 @@ def test_a_hub_older_than_what_was_delivered_is_told(trouble: Trouble) -> None:
     ended = trouble.concord("run", "--once", "--log-level", "warning", code=3)
     trouble.check_told(ended.stderr, "halted", "erp", "marker", "next:", "backup")
     shutil.copy(newest, hub_of(trouble))
+    keep(trouble)
+
+
+def test_a_hub_without_room_is_told_and_goes_on_when_there_is_some(trouble: Trouble) -> None:
+    """The daemon's files may not grow any more, as on a full disk."""
+    trouble.start()
+    for system, direction in itertools.product(("crm", "erp"), ("source", "target")):
+        trouble.wait_lane(system, direction, "running")
+    assert trouble.daemon is not None
+    log = trouble.field.directory / "hub.sqlite-wal"
+    _, most = resource.prlimit(trouble.daemon.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(trouble.daemon.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, most))
+    sql = "insert into customers (id, company_name, phone) select 'full' || n, repeat('x', 150), 'full'"
+    trouble.run("crm", f"{sql} from generate_series(1, 300) n", rows=300)
+    trouble.wait(lambda: "code=hub.full" in trouble.log(), "it is told")
+    trouble.check_told(trouble.log(), "lane.paused", "system=crm direction=source code=hub.full", "hub.sqlite", "disk")
+    resource.prlimit(trouble.daemon.pid, resource.RLIMIT_FSIZE, (most, most))
+    full = "select count(*) from client where tel = 'full'"
+    trouble.wait(lambda: trouble.ask("erp", full) == [(300,)], "everything arrives")
+    assert trouble.stop() == 0
     keep(trouble)
 
 
