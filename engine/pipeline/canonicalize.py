@@ -118,13 +118,13 @@ class Canonicalizer:
         if isinstance(reader, TableHeld):
             return self._held(part, table, reader)
         references = tuple((n, self.system.place(name).id) for n, name in reader.references)
-        old_keys = dict(zip(table.old, reader.keys(list(table.old.values())), strict=True)) if table.old else {}
+        old_keys = dict(zip(table.old, _keys(reader, list(table.old.values())), strict=True)) if table.old else {}
         if DELETE not in table.ops:
             read = reader.read(table.rows)
             keys, records = read.keys, read.records
             problems: dict[int, ValueRefused | TableHeld] = {**read.problems}
         else:
-            keys = reader.keys(table.rows)
+            keys = _keys(reader, table.rows)
             records: list[CanonicalRow | None] = [None] * len(keys)
             kept = [n for n, op in enumerate(table.ops) if op != DELETE]
             read = reader.read([table.rows[n] for n in kept])
@@ -132,6 +132,10 @@ class Canonicalizer:
                 records[n] = record
             problems = {kept[n]: problem for n, problem in read.problems.items()}
         documents = {n: wire_document(table.shape, table.rows[n]) for n in problems}
+        for n in problems:
+            if not keys[n]:
+                # Its record stays where it was known: under no key nobody would find it again.
+                old_keys.pop(n, None)
         return PlaceRows(
             part, references, reader.mask, table.ops, keys, records, table.times, old_keys, problems, documents
         )
@@ -144,6 +148,21 @@ class Canonicalizer:
         documents = {n: wire_document(table.shape, row) for n, row in enumerate(table.rows)}
         records: list[CanonicalRow | None] = [None] * len(keys)
         return PlaceRows(part, (), 0, table.ops, keys, records, table.times, old_keys, problems, documents)
+
+
+def _keys(reader: Reader, rows: list[WireRow]) -> list[str]:
+    """The rows' keys; "" where a row has none (a key column that is null, which no record can have)."""
+    try:
+        return reader.keys(rows)
+    except ValueRefused:
+        return [_key(reader, row) for row in rows]
+
+
+def _key(reader: Reader, row: WireRow) -> str:
+    try:
+        return reader.keys([row])[0]
+    except ValueRefused:
+        return ""
 
 
 def held_keys(part: PlacePart, shape: Shape, rows: list[WireRow], held: TableHeld) -> list[str]:

@@ -148,25 +148,24 @@ def _admit_range(
         (after, until),
     )]  # fmt: skip
     entries, cursor = tx.load_records(rids), tx.system(part.id, "cursor")[0]
-    linked: set[int] = set()
-    for place in part.places if was_away else ():
-        linked.update(tx.keys_of(place.id, rids))
     for rid in rids:
         # A seq that is no record's birth loads nothing under its own number.
         entry = entries.get(rid)
         if entry is None or not part.places_of(entry.entity):
             continue
         full = topology.entities[entry.entity].full
-        if rid in linked:
+        if rid in tx.undecided:
+            continue
+        if was_away:
             _catch_up(tx, part, entry, full, cursor)
-        elif entry.value(ALIVE) and not entry.concerned & part.bit and rid not in tx.undecided:
+        elif entry.value(ALIVE) and not entry.concerned & part.bit:
             append_again(tx, entry, full, part.bit)
     tx.mark_boundary()
 
 
 def _catch_up(tx: HubTransaction, part: SystemPart, entry: Entry, full: int, cursor: int) -> None:
-    """Bring a row up to date that was there all the while and got nothing: what the system holds of the record is what
-    it held before, until this arrives."""
+    """Bring a record up to date of which the system got only a part: what it holds of it is what it held before, until
+    this arrives, and what it should have got before that is not delivered alone."""
     is_current = entry.seq <= cursor or (entry.origin == part.id and not entry.prev)
     # What it wrote meanwhile and lost was never written back.
     if is_current and entry.rid not in tx.overlaid(part.id):
