@@ -215,7 +215,7 @@ class Slow:
         if decisions.loud:
             # The system too, even when it is not written to any more: what is on its way there still lands, and by
             # this bit it is known that the change stands before that.
-            entry = self._change(entry, decisions.loud, everyone | bit if everyone else 0, time)
+            entry = self._change(entry, decisions.loud, 0 if rid in tx.undecided else everyone | bit, time)
             own.update(dict.fromkeys(decisions.loud, entry.seq))
         if was_dead and {**decisions.quiet, **decisions.loud}.get(ALIVE) is True:
             # It comes back: where its row was deleted, all of it has to be written.

@@ -124,6 +124,17 @@ def test_worlds_in_which_systems_are_only_read_from_for_a_while_settle_in_agreem
     run_worlds(lambda seed: Simulation(3000 + seed, has_modes=True), WORLDS)
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(4025, id="a delivery that the log had not shown when the system went away"),
+        pytest.param(5027, id="a record that was deleted before its row was delivered"),
+    ],
+)
+def test_worlds_in_which_a_system_came_back_to_the_wrong_rows(seed: int) -> None:
+    Simulation(seed, has_modes=True, has_twins=False).run(5)
+
+
 def test_worlds_that_keep_no_history_settle_in_agreement() -> None:
     run_worlds(lambda seed: Simulation(4000 + seed, has_modes=True, has_retention=True), WORLDS)
 
