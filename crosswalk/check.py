@@ -66,7 +66,8 @@ def _column_findings(block: Block, shape: Shape, entity: Entity, mapped: MappedF
     assert column is not None
     field = entity.fields[entity.index[mapped.name]]
     path = f"{block.name}.{column.name}"
-    writable = not mapped.is_read_only
+    # A key column is written as the key.
+    writable = not mapped.is_read_only and mapped.column not in block.key
     is_cut = writable and field.type is Type.TEXT and not mapped.truncate
     if is_cut and column.length is not None and (field.length is None or field.length > column.length):
         limit = "of any length" if field.length is None else f"of up to {field.length} characters"

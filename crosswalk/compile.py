@@ -46,7 +46,11 @@ class Piece:
 def held(block: Block, message: str, hint: str, **context: object) -> TableHeld:
     """The error for a table that does not have what the block wants."""
     return TableHeld(
-        f"system {block.system}, table {block.table}: {message} ({block.where})", hint=hint, system=block.system, table=block.table, **context
+        f"system {block.system}, table {block.table}: {message} ({block.where})",
+        hint=hint,
+        system=block.system,
+        table=block.table,
+        **context,
     )
 
 

@@ -10,7 +10,7 @@ from crosswalk.compile import encode_key, held
 from crosswalk.compile_read import CompiledReader, compile_reader
 from crosswalk.compile_write import CompiledWriter, compile_writer
 from crosswalk.expression import SqlProblem, compile_accepts
-from engine.model.entity import Entity
+from engine.model.entity import ALIVE, Entity
 from engine.model.table import Shape
 from engine.model.value import ABSENT, CanonicalRow
 from engine.ports import Allocate, CanonicalTest, Deletes, KeyRule
@@ -52,6 +52,15 @@ class MappedPlace:
     @property
     def deletes(self) -> Deletes:
         return self.block.deletes
+
+    def own_fields(self, entity: Entity) -> int:
+        block, mask = self.block, 0
+        for mapped in block.fields:
+            is_key = all(column in block.key for column in mapped.writes)
+            is_made_from_it = block.key_rule is KeyRule.FIELD and block.key_field == mapped.name
+            if (mapped.is_read_only or (is_key and not is_made_from_it)) and mapped.name in entity.index:
+                mask |= 1 << entity.index[mapped.name]
+        return mask & ~(1 << ALIVE)
 
     def reader(self, shape: Shape, entity: Entity) -> CompiledReader:
         self._learn(shape)

@@ -348,6 +348,11 @@ class Place(Protocol):
     @property
     def deletes(self) -> Deletes: ...
 
+    def own_fields(self, entity: Entity) -> int:
+        """Bit n is set when field n is read here and never written, `alive` apart: the system alone sets it. A number
+        that is the key which it gives to new rows, a column that the database computes."""
+        ...
+
     def reader(self, shape: Shape, entity: Entity) -> Reader:
         """Compile for the shape. Raises `TableHeld` when a mapped column is missing or of another kind."""
         ...

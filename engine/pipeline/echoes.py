@@ -2,7 +2,8 @@
 
 A field that the delivery wrote and that reads differently now is stored so by this system (trimmed, rounded, set by a
 trigger): that is remembered as what it holds, and is no change. A field or row that the delivery did not write was
-changed by the system itself, on top of the delivery: that is a change like any other.
+changed by the system itself, on top of the delivery: that is a change like any other. So is the number that a new row
+got as its key, where that is a mapped field.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def take_echoes(
     """Rows that the log shows inside delivery `seen`; `previous` is the delivery before it. Returns conflicts
     recorded."""
     slow = Slow(topology, system, tx)
+    own = rows.part.place.own_fields(rows.part.entity)
     part, entity = rows.part, topology.entities[rows.part.entity.id]
     records = resolve_references(tx, topology, rows) if rows.references else rows.records
     for i, (key, record) in enumerate(zip(rows.keys, records, strict=True)):
@@ -42,7 +44,7 @@ def take_echoes(
         version = next((entry for entry in chain if entry.seq <= seen), None)
         if version is None:
             continue
-        written = _written(chain, system.bit, previous, seen)
+        written = _written(chain, system.bit, previous, seen) & ~own
         _learn(tx, system.id, version, record, written)
         others: dict[int, Value] = {n: v for n, v in enumerate(record) if v is not ABSENT and not written >> n & 1}
         slow.apply(entity, rid, others, rows.times[i], seen)

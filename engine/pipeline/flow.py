@@ -55,9 +55,12 @@ async def run_source(flow: Flow, part: SystemPart, system: System, source: Sourc
     """Capture one system until cancelled or something fails."""
     shapes = await _replay(flow, part, system)
     position = await flow.hub.read(lambda tx: tx.position(part.id))
-    # Where writing one row may change others (triggers, cascades), what a delivery made of all of them is looked at.
-    has_effects = part.is_target and any(shape.has_triggers for shape in shapes.values())
-    verify = frozenset(shapes) if has_effects else frozenset[str]()
+    # Where writing one row may change others (triggers, cascades), what a delivery made of all of them is looked at;
+    # else only where the system sets fields of new rows by itself.
+    verify = frozenset(p.place.table for p in part.places if p.place.own_fields(p.entity))
+    if any(shape.has_triggers for shape in shapes.values()):
+        verify = frozenset(shapes)
+    verify = verify if part.is_target else frozenset[str]()
 
     async def committed(counts: Counts, batch: CanonicalBatch) -> None:
         await flow.hooks.committed(part, counts, batch)

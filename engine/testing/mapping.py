@@ -48,6 +48,11 @@ class PlainPlace:
     def name(self) -> str:
         return self.place_name or self.table
 
+    def own_fields(self, entity: Entity) -> int:
+        names = [name for name, column in self.fields.items() if column in self.key]
+        made = self.key_field if self.key_rule is KeyRule.FIELD else None
+        return sum(1 << entity.index[name] for name in names if name != made)
+
     def reader(self, shape: Shape, entity: Entity) -> PlainReader:
         columns = _columns(self, shape, entity)
         keys = [_index(self, shape, name) for name in self.key]

@@ -52,6 +52,9 @@ class WorldPlace:
     key_rule: KeyRule = KeyRule.UUID
     deletes: Deletes = Deletes.ROW
 
+    def own_fields(self, entity: Entity) -> int:
+        return 0
+
     def reader(self, shape: Shape, entity: Entity) -> Reader:
         raise NotImplementedError
 
