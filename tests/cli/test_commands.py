@@ -1,0 +1,185 @@
+"""Goal: every command teaches, speaks to machines, and ends with the exit code that its help promises; bad input gives
+a message with a next step, never a traceback.
+
+Method: the commands themselves over two SQLite systems in agreement, in this process; the daemon's signals and its lock
+in processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from engine.cli import app
+from tests.acceptance.test_numbers import CONFIG, CRM, DICTIONARY, ERP
+
+COMMANDS = (
+    ["demo"], ["check"], ["setup"], ["run"], ["status"], ["compare"], ["conflicts"], ["parked"], ["parked", "list"],
+    ["parked", "show"], ["parked", "retry"], ["parked", "drop"], ["review"], ["review", "list"], ["backfill"],
+    ["explain"], ["plugins"], ["teardown"],
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in (("concord", CONFIG), ("dictionary", DICTIONARY), ("crm", CRM), ("erp", ERP)):
+        (tmp_path / f"{name}.toml").write_text(text)
+    execute(
+        tmp_path / "crm.db", "create table customers (id integer primary key, name text, number text, sort_name text)"
+    )
+    execute(tmp_path / "erp.db", "create table debtors (no text primary key not null, name1 text, matchcode text)")
+    return tmp_path
+
+
+@pytest.fixture
+def agreed(folder: Path) -> Path:
+    """Set up and run until one customer of the CRM is in the ERP."""
+    assert concord(folder, "setup").exit_code == 0
+    execute(folder / "crm.db", "insert into customers (name) values ('acme')")
+    done = daemon(folder, "--once")
+    assert done.wait(60) == 0
+    return folder
+
+
+def execute(database: Path, sql: str) -> None:
+    connection = sqlite3.connect(database)
+    with connection:
+        connection.execute(sql)
+    connection.close()
+
+
+def concord(folder: Path, *words: str) -> Result:
+    result = CliRunner().invoke(app, [*words, "-c", str(folder / "concord.toml")])
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def daemon(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "engine.cli", "run", *words, "-c", str(folder / "concord.toml")]
+    with (folder / f"run{len(list(folder.glob('run*.log')))}.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+@pytest.fixture
+def running(agreed: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = daemon(agreed)
+    try:
+        while "daemon.started" not in (agreed / "run1.log").read_text():
+            assert process.poll() is None
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help(words: list[str]) -> None:
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) > 5
+
+
+@pytest.mark.parametrize("words", [["compare"], ["conflicts"], ["parked", "list"], ["review", "list"], ["check"]])
+def test_machines_get_one_document(agreed: Path, words: list[str]) -> None:
+    result = concord(agreed, *words, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["v"] == 1
+
+
+def test_status_is_healthy_while_the_daemon_runs_and_not_without(
+    agreed: Path, running: subprocess.Popen[bytes]
+) -> None:
+    deadline = time.monotonic() + 60
+    while (result := concord(agreed, "status", "--json")).exit_code and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["daemon"] == running.pid
+    assert max(len(line) for line in concord(agreed, "status").stdout.splitlines()) <= 80
+    running.kill()
+    running.wait()
+    assert concord(agreed, "status").exit_code == 3
+
+
+def test_a_record_is_found_by_its_row_and_a_row_that_is_none_is_not(agreed: Path) -> None:
+    assert "acme" in concord(agreed, "explain", "crm:customers:1").output
+    unknown = concord(agreed, "explain", "crm:customers:999")
+    assert unknown.exit_code == 4
+    assert json.loads(concord(agreed, "explain", "crm:customers:999", "--json").stdout)["error"]["code"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["explain", "nobody:customers:1"], 4),
+        (["parked", "show", "999"], 4),
+        (["parked", "drop", "999", "--yes"], 4),
+        (["backfill", "nobody"], 4),
+        (["explain"], 2),
+        (["status", "--nonsense"], 2),
+        (["no-such-command"], 2),
+    ],
+    ids=str,
+)
+def test_what_is_not_there_or_not_said_right(agreed: Path, words: list[str], code: int) -> None:
+    assert concord(agreed, *words).exit_code == code
+
+
+def test_differences_have_a_code_of_their_own(agreed: Path) -> None:
+    execute(agreed / "erp.db", "update debtors set name1 = 'other'")
+    assert concord(agreed, "compare").exit_code == 3
+
+
+def test_before_set_up_check_finds_problems_and_commands_say_that_there_is_no_hub(folder: Path) -> None:
+    assert concord(folder, "check").exit_code == 3
+    for words in (["status"], ["compare"], ["conflicts"], ["parked", "list"]):
+        result = concord(folder, *words)
+        assert result.exit_code == 9, words
+        assert "concord run" in result.stderr
+
+
+def test_a_configuration_that_is_wrong_or_missing(folder: Path) -> None:
+    (folder / "concord.toml").write_text(CONFIG.replace("sqlite", "sqlight"))
+    for words in (["status"], ["check"], ["run"], ["setup"]):
+        assert concord(folder, *words).exit_code == 78
+    (folder / "concord.toml").unlink()
+    assert concord(folder, "status").exit_code == 78
+
+
+def test_a_hub_that_is_something_else(agreed: Path) -> None:
+    (agreed / "hub.sqlite").write_bytes(b"no hub at all" * 1000)
+    for suffix in ("-wal", "-shm"):
+        (agreed / f"hub.sqlite{suffix}").unlink(missing_ok=True)
+    result = concord(agreed, "status")
+    assert result.exit_code == 9
+    assert "damaged or is no hub" in result.stderr
+
+
+def test_a_term_signal_drains(running: subprocess.Popen[bytes]) -> None:
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(60) == 0
+
+
+def test_a_second_daemon_is_told_of_the_first(agreed: Path, running: subprocess.Popen[bytes]) -> None:
+    second = daemon(agreed)
+    assert second.wait(60) == 75
+    assert str(running.pid) in (agreed / "run2.log").read_text()
+
+
+def test_two_interrupts_stop_at_once(running: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while running.poll() is None and time.monotonic() < deadline:
+        os.kill(running.pid, signal.SIGINT)
+        time.sleep(0.02)
+    assert running.wait(5) in (0, 130)

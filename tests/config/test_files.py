@@ -1,0 +1,146 @@
+"""Goal: whatever a concord.toml holds, reading it gives a configuration or says what is wrong with it: every problem at
+once, each with its line and path, and never a secret.
+
+Method: a valid file spoilt at random, in its lines, bytes and values; and directed cases.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config.load import load_config
+from engine.config.model import Config
+from engine.errors import ConfigError
+
+VALID = """\
+dictionary = "service"
+
+[hub]
+path = "hub.sqlite"
+retention_days = 30
+
+[systems.crm]
+plugin = "postgres"
+mapping = "crm.toml"
+mode = "live"
+role = "crm"
+dsn = "host=localhost dbname=crm"
+password = { env = "CRM_PASSWORD" }
+
+[systems.erp]
+plugin = "sqlite"
+mapping = "erp.toml"
+mode = "receive"
+path = "erp.db"
+"""
+LINES = VALID.splitlines()
+values = st.sampled_from(
+    [
+        "1",
+        "-1",
+        "1e400",
+        "true",
+        '""',
+        '"live"',
+        "[]",
+        "{}",
+        '{ env = "" }',
+        "{ file = 1 }",
+        "1979-05-27",
+        '"\\u0000"',
+        "nan",
+    ]
+)
+
+
+def load(text: str | bytes) -> Config:
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "concord.toml"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
+        return load_config(file)
+
+
+def told(text: str | bytes) -> ConfigError | None:
+    """The error with which the text is refused; None when it is taken."""
+    error: ConfigError | None = None
+    try:
+        assert load(text).systems
+    except ConfigError as refused:
+        error = refused
+    assert error is None or (error.message and all(error.problems))
+    return error
+
+
+def test_the_file_that_is_spoilt_here_is_valid() -> None:
+    config = load(VALID)
+    assert [system.name for system in config.systems] == ["crm", "erp"]
+    assert (config.hub.name, config.retention_days) == ("hub.sqlite", 30)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(LINES) - 1), st.sampled_from(["drop", "double", "value"]), values), max_size=4
+    )
+)
+def test_spoilt_lines(changes: list[tuple[int, str, str]]) -> None:
+    lines: list[str] = list(LINES)
+    for n, how, value in changes:
+        if how == "drop":
+            lines[n] = ""
+        elif how == "double":
+            lines[n] += "\n" + lines[n]
+        elif " = " in lines[n]:
+            lines[n] = f"{lines[n].split(' = ')[0]} = {value}"
+    told("\n".join(lines))
+
+
+@given(st.integers(0, len(VALID) - 1), st.binary(max_size=3), st.integers(0, 5))
+def test_spoilt_bytes(at: int, new: bytes, gone: int) -> None:
+    text = VALID.encode()
+    told(text[:at] + new + text[at + gone :])
+
+
+@given(st.text(max_size=200))
+def test_any_text(text: str) -> None:
+    told(text)
+
+
+def test_all_problems_come_at_once_with_line_and_path() -> None:
+    error = told(
+        VALID.replace('mode = "live"', 'mode = "lively"')
+        .replace("retention_days = 30", "retention_days = 'long'")
+        .replace('path = "erp.db"', 'pth = "erp.db"')
+    )
+    assert error is not None
+    problems = "\n".join(str(problem) for problem in error.problems)
+    for line, path in ((5, "hub.retention_days"), (10, "systems.crm.mode"), (19, "systems.erp.pth")):
+        assert f":{line}: {path}" in problems
+    assert "path" in problems
+
+
+@pytest.mark.parametrize(
+    "secret", ['"geheim-4711"', "4711", '{ env = "A", file = "b" }', "{ }", '{ vault = "geheim-4711" }']
+)
+def test_a_secret_is_named_and_never_written_down(secret: str) -> None:
+    error = told(VALID.replace('{ env = "CRM_PASSWORD" }', secret))
+    assert error is not None
+    said = f"{error.message} {error.hint} {error.problems} {error.context} {error!r}"
+    assert "systems.crm.password" in said
+    assert "4711" not in said
+
+
+def test_a_password_inside_the_dsn_is_refused_and_not_repeated() -> None:
+    error = told(VALID.replace("dbname=crm", "dbname=crm password=geheim-4711"))
+    assert error is not None
+    assert "geheim-4711" not in f"{error.message} {error.hint} {error.problems} {error.context} {error!r}"
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="there is no") as caught:
+        load_config(Path("/nowhere/concord.toml"))
+    assert "concord demo" in caught.value.hint
