@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from engine.commands import deciding, demo, prepare, running
+from engine.commands import deciding, demo, meaning, prepare, running
 from engine.commands.output import EXIT_HELP, Exit
 
 app = typer.Typer(
@@ -35,6 +35,8 @@ app.add_typer(deciding.review_app, name="review")
 app.command("backfill")(deciding.backfill)
 app.command("explain")(deciding.explain)
 app.command("plugins")(prepare.plugins)
+app.command("dictionary")(meaning.dictionary)
+app.command("mapping")(meaning.mapping)
 app.command("teardown")(prepare.teardown)
 
 

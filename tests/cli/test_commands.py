@@ -26,7 +26,7 @@ from tests.acceptance.test_numbers import CONFIG, CRM, DICTIONARY, ERP
 COMMANDS = (
     ["demo"], ["check"], ["setup"], ["run"], ["status"], ["compare"], ["conflicts"], ["parked"], ["parked", "list"],
     ["parked", "show"], ["parked", "retry"], ["parked", "drop"], ["review"], ["review", "list"], ["backfill"],
-    ["explain"], ["plugins"], ["teardown"],
+    ["explain"], ["plugins"], ["dictionary"], ["mapping"], ["teardown"],
 )  # fmt: skip
 
 
@@ -117,6 +117,21 @@ def test_a_record_is_found_by_its_row_and_a_row_that_is_none_is_not(agreed: Path
     unknown = concord(agreed, "explain", "crm:customers:999")
     assert unknown.exit_code == 4
     assert json.loads(concord(agreed, "explain", "crm:customers:999", "--json").stdout)["error"]["code"] == "unknown"
+
+
+def test_the_files_are_shown_as_they_are_understood(folder: Path) -> None:
+    fields = concord(folder, "dictionary", "customer").output
+    assert "sort_name" in fields
+    assert "erp" in fields
+    document = json.loads(concord(folder, "mapping", "erp", "--json").stdout)
+    (table,) = document["tables"]
+    assert (table["entity"], table["allocate"], table["key"]) == ("customer", "template", ["no"])
+    found = {field["field"]: (field["read"], field["write"]) for field in table["fields"]}
+    assert found["name"] == ("name1", ["name1"])
+    assert found["sort_name"] == ("matchcode", [])
+    assert "matchcode" in concord(folder, "mapping", "erp").output
+    assert concord(folder, "mapping", "nobody").exit_code == 4
+    assert concord(folder, "dictionary", "nothing").exit_code == 4
 
 
 @pytest.mark.parametrize(
