@@ -10,7 +10,7 @@ decoded, unless their table is to be verified.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,7 @@ from engine.errors import MalformedLog
 from engine.model.change import Batch, EventKind, Segment, TableEvent, TableRows
 from engine.model.position import WHOLE, Position
 from engine.model.table import Shape
+from engine.model.value import WireRow
 from plugins.postgres.compile import Decoders
 from plugins.postgres.decode import (
     BEGIN,
@@ -147,7 +148,8 @@ class Gatherer:
         relations = self.relations
         transaction = self._transaction
         others = 0
-        for message in messages:
+        message = next(messages, None)
+        while message is not None:
             kind = message[0]
             if self._is_streaming and kind != STREAM_STOP:
                 self.spool.add(message)
@@ -164,18 +166,18 @@ class Gatherer:
                 elif relation.shape is not None:
                     rows = relation.rows or self._rows_of(relation, relation.shape)
                     if kind == INSERT or (kind == UPDATE and message[5:6] == b"N"):
-                        rows.rows.append(relation.decoders.insert(message))
-                    elif kind == DELETE:
-                        rows.rows.append(relation.decoders.delete(message))
+                        message = self._take_run(message, messages, transaction, rows, relation.decoders.insert)
+                        if message is not None:
+                            continue
                     else:
-                        row, old = relation.decoders.update(message)
-                        if old is not None:
-                            rows.old[len(rows.rows)] = old
-                        rows.rows.append(row)
-                    rows.ops.append(kind)
-                    rows.times.append(transaction.begin.time)
-                    self._rows += 1
-                    self._bytes += len(message)
+                        old = None
+                        if kind == DELETE:
+                            row = relation.decoders.delete(message)
+                        else:
+                            row, old = relation.decoders.update(message)
+                        rows.add(kind, row, transaction.begin.time, old)
+                        self._rows += 1
+                        self._bytes += len(message)
                 elif relation.is_marker:
                     self._pass_marker(relation, message)
                 else:
@@ -199,7 +201,47 @@ class Gatherer:
                     return Stop.RELATION
             elif (stop := self._rare(kind, message)) is not None:
                 return stop
+            message = next(messages, None)
         return Stop.DRY
+
+    def _take_run(
+        self,
+        message: bytes,
+        messages: Iterator[bytes],
+        transaction: _Transaction,
+        rows: TableRows,
+        insert: Callable[[bytes], WireRow],
+    ) -> bytes | None:
+        """Take a row, and those behind it that are of the same kind and table: of them nothing else is looked at.
+
+        Returns the message behind, which is another one; None when none was read, as at the end or where a batch may
+        be full. `transaction` has counted the first row.
+        """
+        head, taken, first = message[:6], rows.rows, len(rows.rows)
+        add, size = taken.append, len(message)
+        add(insert(message))
+        left = min(2 * self.rows_max - self._rows, self.rows_max + transaction.skip - transaction.count + 1)
+        room = BATCH_BYTES_MAX - self._bytes
+        following: bytes | None = None
+        if left > 1 and size < room:
+            for following in messages:
+                if following[:6] != head:
+                    break
+                add(insert(following))
+                size += len(following)
+                left -= 1
+                if left == 1 or size >= room:
+                    following = None
+                    break
+            else:
+                following = None
+        count = len(taken) - first
+        rows.ops += head[:1] * count
+        rows.times += [transaction.begin.time] * count
+        transaction.count += count - 1
+        self._rows += count
+        self._bytes += size
+        return following
 
     def begin(self, begin: Begin) -> _Transaction:
         """A transaction begins: of a 'B' message, or a streamed one that has committed."""
