@@ -14,6 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.errors import MalformedLog
+from engine.model.position import Position
+from engine.model.table import Column, Form, Kind, Shape
 from engine.model.value import ABSENT, WireRow
 from plugins.postgres.compile import compile_decoders
 from plugins.postgres.decode import (
@@ -29,7 +31,7 @@ from plugins.postgres.decode import (
     decode_stream_start,
     decode_truncate,
 )
-from plugins.postgres.gather import Gatherer
+from plugins.postgres.gather import Gatherer, Relation, Stop
 from plugins.postgres.position import EPOCH_MICROSECONDS, Cluster, Resume
 from plugins.postgres.spool import Spool
 
@@ -221,6 +223,52 @@ def test_any_messages_are_gathered_or_refused(messages: list[bytes]) -> None:
     kept = [message for message in messages if message[0] not in b"SEcA"]
     with suppress(MalformedLog):
         gatherer.take(iter(kept))
+
+
+KINDS = st.lists(st.sampled_from("IUKD"), max_size=12)
+
+
+@given(st.lists(KINDS, max_size=6), st.integers(1, 6), st.integers(1, 9))
+def test_every_row_is_handed_out_once_and_in_order_wherever_reading_stops(
+    transactions: list[list[str]], rows_max: int, messages_max: int
+) -> None:
+    shape = Shape(name="t", form=Form.TEXT, key=("id",), columns=(Column(name="id", kind=Kind.TEXT, type="text"),))
+    spool = Spool(Path("/nonexistent"), system="crm")
+    gatherer = Gatherer(system="crm", cluster=CLUSTER, resume=Resume(lsn=0), spool=spool, rows_max=rows_max)
+    decoders = compile_decoders(1, identity=(0,), keys=(0,))
+    gatherer.install(Relation(name="t", message=b"R" + ID, decoders=decoders, shape=shape))
+    sent: list[tuple[int, str, int]] = []
+    messages: list[bytes] = []
+    for number, kinds in enumerate(transactions, 1):
+        messages.append(b"B" + struct.pack(">Qq", number, number - EPOCH_MICROSECONDS) + b"\0\0\0\1")
+        for kind in kinds:
+            value = str(len(sent))
+            op = {"K": "U"}.get(kind, kind)
+            tuple_ = encode_insert((value,))[6:]
+            old = b"K" + encode_insert((value + "old",))[6:]
+            messages.append(op.encode() + ID + {"D": b"K", "K": old + b"N"}.get(kind, b"N") + tuple_)
+            sent.append((ord(op), value, number))
+        messages.append(b"C" + struct.pack(">BQQq", 0, number, number + 1, 0))
+    found: list[tuple[int, str, int]] = []
+    read = 0
+    # What has arrived is taken in portions, as from a socket.
+    for first in range(0, len(messages), messages_max):
+        portion = iter(messages[first : first + messages_max])
+        stop = Stop.FULL
+        while stop is Stop.FULL:
+            stop = gatherer.take(portion)
+            batch = gatherer.batch(0, Position((0, 0)))
+            read += batch.rows_read
+            for segment in batch.segments:
+                for rows in segment.tables.values():
+                    assert len(rows.rows) == len(rows.ops) == len(rows.times) <= 2 * rows_max
+                    found.extend(
+                        (op, str(row[0]), at) for op, row, at in zip(rows.ops, rows.rows, rows.times, strict=True)
+                    )
+                    assert all(rows.old[n][0] == f"{rows.rows[n][0]}old" for n in rows.old)
+        assert stop is Stop.DRY
+    assert found == sent
+    assert read == len(sent)
 
 
 def test_bytes_that_are_no_utf8_are_refused_without_being_shown() -> None:
