@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 # A pair is `large << SMALL_BITS | small`: 43 bits for keys and rids, 20 for a number within a batch.
 SMALL_BITS: Final = 20
 SMALL_END: Final = 1 << SMALL_BITS
@@ -17,7 +19,10 @@ LARGE: Final = f"c.value >> {SMALL_BITS}"
 SMALL: Final = f"(c.value & {SMALL_END - 1})"
 
 DIGITS_MAX: Final = 18
+INTEGER_END: Final = 10**DIGITS_MAX
 ESCAPE: Final = "\x1b"
+
+_decode_integers = msgspec.json.Decoder(list[int]).decode
 
 
 def stored_key(key: str) -> str | int:
@@ -45,15 +50,17 @@ def read_key(stored: str | int) -> str:
 
 def plain_integers(keys: Sequence[str]) -> list[int] | None:
     """The keys as `stored_key` stores them, when all of them are plain integers; else None."""
-    if not keys or max(map(len, keys)) > DIGITS_MAX:
+    text = ",".join(keys)
+    digits = text.replace(",", "")
+    if not (digits.isascii() and digits.isdigit()):
         return None
-    text = "".join(keys)
-    if not (text.isascii() and text.isdigit()) or "" in keys:
+    try:
+        # JSON has no leading zeros, which would not come back.
+        numbers = _decode_integers(f"[{text}]")
+    except msgspec.DecodeError:
         return None
-    if "0" in {key[0] for key in keys} and any(key[0] == "0" and key != "0" for key in keys):
-        # A leading zero would not come back.
-        return None
-    return list(map(int, keys))
+    # More of them than keys: a key holds a comma.
+    return numbers if len(numbers) == len(keys) and max(numbers) < INTEGER_END else None
 
 
 def pairs(large: Sequence[int], small: Sequence[int], base: int) -> list[int] | None:
