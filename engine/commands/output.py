@@ -204,12 +204,22 @@ def size_text(count: int | None) -> str:
     """Bytes for people: "16 MB"."""
     if count is None:
         return "-"
-    size, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            break
-        size /= 1000
+    size, unit = _scaled(count, ("B", "kB", "MB", "GB", "TB"))
     return f"{size:.0f} {unit}"
+
+
+def count_text(count: float) -> str:
+    """A number for people, in at most four letters: "0.4", "12", "3.1k", "120k"."""
+    size, unit = _scaled(count, ("", "k", "M", "G"))
+    return f"{size:.1f}{unit}" if size < 10 and (unit or size != int(size)) else f"{size:.0f}{unit}"
+
+
+def _scaled(count: float, units: Sequence[str]) -> tuple[float, str]:
+    """The number in the unit in which it has at most three digits before the point."""
+    size, number = float(count), 0
+    while size >= 999.5 and number < len(units) - 1:
+        size, number = size / 1000, number + 1
+    return size, units[number]
 
 
 def config_path(path: Path | None) -> Path:

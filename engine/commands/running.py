@@ -14,6 +14,7 @@ import typer
 from engine.commands.output import (
     Exit,
     age_text,
+    count_text,
     execute,
     note,
     print_json,
@@ -86,6 +87,10 @@ def status(
 ) -> None:
     """Show each system's lanes: state, lag, age, what is parked, and the last error with its next step.
 
+    reads, writes: the lane's state, or its rows a second while it is busy. changed: since the last change that was
+    read. behind: journal entries to be delivered. lag, kept: bytes of log to be read, and bytes that the server keeps
+    for us.
+
     Exit codes: 0 healthy, 3 something is halted, paused, parked or held.
     """
     execute(lambda: _status(config, is_offline, is_json), is_json=is_json)
@@ -130,8 +135,8 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
             [
                 (
                     row.system,
-                    row.reads,
-                    row.writes,
+                    _lane_text(row.reads, row.read_rate),
+                    _lane_text(row.writes, row.write_rate),
                     age_text((now - row.captured_at) / 1e6) if row.captured_at else "-",
                     row.behind,
                     size_text(row.lag_bytes),
@@ -152,6 +157,11 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
             say(remark)
     if not healthy:
         raise typer.Exit(Exit.DIFFERENCES)
+
+
+def _lane_text(state: str, rate: float) -> str:
+    """A lane in few letters: what it is, or how busy."""
+    return f"{count_text(rate)}/s" if state == "running" and rate else state
 
 
 def _is_healthy(row: StatusRow) -> bool:
@@ -217,10 +227,10 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
                 [(d.system, d.table, d.key, d.rid, d.kind, d.field or d.detail) for d in shown],
                 empty="",
             )
-        say(
-            "all systems agree"
-            if not count
-            else f"{count} differences; `concord explain RECORD` says how one came about"
-        )
+        waiting = sum(agreement.parked for agreement in found)
+        if count:
+            say(f"{count} differences; `concord explain RECORD` says how one came about")
+        else:
+            say("no differences; what is parked waits: `concord parked list`" if waiting else "all systems agree")
     if count:
         raise typer.Exit(Exit.DIFFERENCES)
