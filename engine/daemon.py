@@ -162,19 +162,21 @@ class Daemon:
     async def _measure(self) -> None:
         """Rows a second, read and written, for `concord status`. Written only when they change."""
         known: dict[int, tuple[float, float]] = {}
+        # What stands in the hub are an earlier daemon's.
+        rates = dict.fromkeys(self.topology.systems, (0.0, 0.0))
         while True:
-            self._rows = {part: [0, 0] for part in self.topology.systems}
-            await anyio.sleep(RATE_SECONDS)
-            rates = {
-                part: (read / RATE_SECONDS, written / RATE_SECONDS) for part, (read, written) in self._rows.items()
-            }
-            new = {part: rate for part, rate in rates.items() if known.get(part, (0.0, 0.0)) != rate}
+            new = {part: rate for part, rate in rates.items() if known.get(part) != rate}
             known = rates
             if new:
                 try:
                     await self.hub.transact(lambda tx, new=new: _store_rates(tx, new))
                 except HubError as trouble:
                     self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
+            self._rows = {part: [0, 0] for part in self.topology.systems}
+            await anyio.sleep(RATE_SECONDS)
+            rates = {
+                part: (read / RATE_SECONDS, written / RATE_SECONDS) for part, (read, written) in self._rows.items()
+            }
 
     async def _answer_requests(self) -> None:
         """What commands have asked for: they may not change the hub themselves while we hold parts of it in memory."""
