@@ -174,7 +174,11 @@ def _catch_up(tx: HubTransaction, part: SystemPart, entry: Entry, full: int, cur
     if is_current and entry.rid not in tx.overlaid(part.id):
         return
     again = append_again(tx, entry, full, part.bit)
-    tx.set_stretch(part.id, entry.rid, Stretch(cursor + 1, again.seq))
+    first, stretches = cursor + 1, tx.stretches(part.id, entry.rid)
+    if stretches and (stretches[-1].good is None or stretches[-1].good > cursor):
+        # It was refused before the system went away, and has not got its retry: nothing has reached it since then.
+        first = stretches[-1].refused
+    tx.set_stretch(part.id, entry.rid, Stretch(first, again.seq))
     for n, overlay in tx.overlays(part.id, entry.rid).items():
         if overlay.until == NEVER:
             tx.set_overlay(part.id, entry.rid, n, overlay._replace(until=again.seq))

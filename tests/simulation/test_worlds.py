@@ -135,6 +135,10 @@ def test_worlds_in_which_a_system_came_back_to_the_wrong_rows(seed: int) -> None
     Simulation(seed, has_modes=True, has_twins=False).run(5)
 
 
+def test_a_record_that_was_refused_before_its_system_went_away_is_reached_when_it_is_back() -> None:
+    Simulation(4031, has_modes=True, has_retention=True).run(4)
+
+
 def test_worlds_that_keep_no_history_settle_in_agreement() -> None:
     run_worlds(lambda seed: Simulation(4000 + seed, has_modes=True, has_retention=True), WORLDS)
 
