@@ -6,7 +6,7 @@ fields come at the end, a field that left the dictionary stays as retired.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from engine.errors import HubError
 from engine.hub.transaction import HubTransaction
@@ -17,11 +17,23 @@ SYSTEMS_MAX = 62
 # Entry.mask likewise, a bit for each field an entity has or ever had.
 FIELDS_MAX = 63
 
+# `is_admitted` of a system: 1 when it gets what concerns it, 0 while it is still to get the records there were before.
+READ_ONLY = -1
+"""It was never written to, and is not now: its rows may be known, and lack what others have changed."""
+AWAY = -2
+"""The same of one that was written to until some time. Its last delivery may have landed without our knowing."""
 
-def register_systems(tx: HubTransaction, names: Sequence[str]) -> dict[str, int]:
-    """System name → number. One that joins a hub with records is brought up to date by its own lane (`admit`)."""
+
+def register_systems(tx: HubTransaction, names: Sequence[str], targets: Collection[str]) -> dict[str, int]:
+    """System name → number. One that joins a hub with records is brought up to date by its own lane (`admit`), and so
+    is one that becomes a target (again)."""
     known: dict[str, int] = {name: n for n, name in tx.rows("select id, name from system")}
     is_empty = tx.last_seq == 0
+    for name in known.keys() - targets:
+        tx.write(
+            "update system set is_admitted = case when is_admitted in (1, ?1) then ?1 else ?2 end where name = ?3",
+            (AWAY, READ_ONLY, name),
+        )
     for name in names:
         if name in known:
             continue
@@ -33,7 +45,7 @@ def register_systems(tx: HubTransaction, names: Sequence[str]) -> dict[str, int]
             )
         tx.write(
             "insert into system (id, name, cursor, is_admitted) values (?, ?, ?, ?)",
-            (number, name, tx.last_seq, is_empty),
+            (number, name, tx.last_seq, is_empty if name in targets else READ_ONLY),
         )
         known[name] = number
     return known

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.hub.database import integers
+from engine.hub.registry import AWAY, READ_ONLY
 from engine.hub.transaction import HubTransaction, Overlay
 from engine.model.record import CHANGE, Entry, bits
 
@@ -45,8 +46,9 @@ def floor(tx: HubTransaction) -> int:
             found.append(cursor)
         else:
             found.append(min(seen, cursor))
-    # What was written to it once is to be measured against that, should it speak again.
-    found.extend(seen for (seen,) in tx.rows("select seen from system where is_admitted < 0 and marker"))
+    # What was written to it once is to be measured against that, should it speak again; and its last delivery may have
+    # to be worked out again.
+    found.extend(min(row) for row in tx.rows("select seen, cursor from system where is_admitted = ?", (AWAY,)))
     return min(found, default=0)
 
 
@@ -61,7 +63,7 @@ def sweep(tx: HubTransaction, after: int, older_than: int) -> Swept:
     limit = floor(tx)
     until = min(limit, after + PORTION_ENTRIES)
     doomed: list[int] = []
-    away: list[int] = [n for (n,) in tx.rows("select id from system where is_admitted < 0 and not marker")]
+    away: list[int] = [n for (n,) in tx.rows("select id from system where is_admitted = ?", (READ_ONLY,))]
     for entry in tx.read_journal(after, until):
         if entry.kind == CHANGE and entry.time > older_than:
             until = entry.seq - 1

@@ -62,10 +62,7 @@ class Committer:
         for segment in batch.segments:
             if segment.seen is not None:
                 if segment.seen > cursor:
-                    raise HubError(
-                        f"the log of {self.system.name} shows delivery {segment.seen}, the hub knows of {cursor}",
-                        hint=f"Restore a newer hub, or run `concord teardown {self.system.name}` and set up again.",
-                    )
+                    raise _unknown_delivery(self.system, segment.seen, cursor)
                 previous, seen = seen, max(seen, segment.seen)
                 tx.set_seen(self.system.id, seen)
                 for rows in segment.echoes:
@@ -227,3 +224,15 @@ class Committer:
         else:
             slow.unpark_row(part, key)
             slow.take_row(part, entity, key, record, time, seen)
+
+
+def _unknown_delivery(system: SystemPart, seen: int, cursor: int) -> HubError:
+    hint = f"Restore a newer hub, or run `concord teardown {system.name}` and set up again."
+    if not system.is_target:
+        hint = (
+            f"If the daemon was cut off before {system.name} became one that is only read, run it once with"
+            f' mode = "live" there, so that it can settle what it had delivered. Else: {hint}'
+        )
+    return HubError(
+        f"the log of {system.name} shows delivery {seen}, the hub knows of {cursor}", hint=hint, system=system.name
+    )

@@ -11,9 +11,6 @@ from engine.model.entity import Entity
 from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology, entity_part
 from engine.ports import Mapping
 
-AWAY = -1
-"""`is_admitted` of a system that is not written to: its rows may be known, and lack what others have changed."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
@@ -30,10 +27,8 @@ def enroll(tx: HubTransaction, hub_id: str, entities: Sequence[Entity], systems:
 
     The order of `systems` is their rank. Raises `HubError` when the hub has no number left, or a place another entity.
     """
-    ids = register_systems(tx, [system.name for system in systems])
-    for number in set(ids.values()) - {ids[system.name] for system in systems if system.is_target}:
-        # Nothing concerns it from here on; should it be written to (again), it is brought up to date first.
-        tx.write("update system set is_admitted = ? where id = ?", (AWAY, number))
+    targets = {system.name for system in systems if system.is_target}
+    ids = register_systems(tx, [system.name for system in systems], targets)
     mapped = {place.entity for system in systems for place in system.mapping.places}
     registered = {entity.name: register_entity(tx, entity) for entity in entities if entity.name in mapped}
     parts: dict[int, SystemPart] = {}

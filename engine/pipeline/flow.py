@@ -18,7 +18,6 @@ from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.capture import Capturer, replay_parked
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered, Deliverer
-from engine.pipeline.enroll import AWAY
 from engine.pipeline.resolve import NEVER
 from engine.pipeline.settle import SHAPE_CODES, make_due, retry_due
 from engine.pipeline.signals import Signals
@@ -134,7 +133,7 @@ async def _admit(flow: Flow, part: SystemPart) -> None:
     (state,), last = await flow.hub.read(lambda tx: (tx.system(part.id, "is_admitted"), tx.last_seq))
     if state > 0:
         return
-    was_away = state == AWAY
+    was_away = state < 0
     for after in range(0, last, ADMIT_RECORDS):
         await flow.hub.transact(
             lambda tx, a=after: _admit_range(tx, flow.topology, part, a, a + ADMIT_RECORDS, was_away=was_away)

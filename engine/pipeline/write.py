@@ -310,7 +310,13 @@ def _split(part: PlacePart, items: list[Item]) -> tuple[list[Item], list[Item]]:
     for item in items:
         if item.entry.value(ALIVE) or (item.key is not None and part.place.deletes is Deletes.FIELD):
             alive.append(item)
-        elif item.key is not None and part.place.deletes is Deletes.ROW and item.mask & 1 << ALIVE:
+        elif (
+            item.key is not None
+            and part.place.deletes is Deletes.ROW
+            and item.mask & 1 << ALIVE
+            # A record of which nothing is known yet is not deleted.
+            and item.entry.value(ALIVE) is False
+        ):
             dead.append(item)
     return dead, alive
 

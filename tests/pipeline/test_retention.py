@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from engine.hub.registry import READ_ONLY
 from engine.hub.sweep import floor, sweep
 from engine.hub.transaction import HubTransaction, Parked
-from engine.pipeline.enroll import AWAY
 from engine.pipeline.topology import Topology
 from tests.pipeline.world import World
 
@@ -34,7 +34,7 @@ def live(
 
     def begin(tx: HubTransaction) -> None:
         for n in sends:
-            tx.write("update system set is_admitted = ?, marker = 0, seen = 0 where id = ?", (AWAY, n))
+            tx.write("update system set is_admitted = ?, marker = 0, seen = 0 where id = ?", (READ_ONLY, n))
         tx.write("insert into entity values (1, 'thing')")
         tx.write("insert into place select id, id, 'things', 1 from system")
         for n in world.systems.keys() - receives:

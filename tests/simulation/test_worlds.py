@@ -135,8 +135,16 @@ def test_worlds_in_which_a_system_came_back_to_the_wrong_rows(seed: int) -> None
     Simulation(seed, has_modes=True, has_twins=False).run(5)
 
 
-def test_a_record_that_was_refused_before_its_system_went_away_is_reached_when_it_is_back() -> None:
-    Simulation(4031, has_modes=True, has_retention=True).run(4)
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(4031, id="a record that was refused before its system went away"),
+        pytest.param(4671, id="a delivery that was not settled when its system went away, and history that then went"),
+        pytest.param(4696, id="the same, with the rows seen as users' own"),
+    ],
+)
+def test_worlds_without_history_in_which_a_system_came_back(seed: int) -> None:
+    Simulation(seed, has_modes=True, has_retention=True).run(4)
 
 
 def test_worlds_that_keep_no_history_settle_in_agreement() -> None:
