@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from crosswalk.block import Block, Template
@@ -12,7 +13,7 @@ from crosswalk.compile_write import CompiledWriter, compile_writer
 from crosswalk.expression import SqlProblem, compile_accepts
 from engine.model.entity import ALIVE, Entity
 from engine.model.table import Shape
-from engine.model.value import ABSENT, CanonicalRow
+from engine.model.value import ABSENT, Canonical, CanonicalRow
 from engine.ports import Allocate, CanonicalTest, Deletes, KeyRule
 
 # Version 5 uuids need a namespace of the maker's own; this one was drawn once at random.
@@ -72,9 +73,9 @@ class MappedPlace:
         self._check_entity(entity)
         return compile_writer(self.block, shape, entity)
 
-    def accepts(self, entity: Entity) -> CanonicalTest:
+    def accepts(self, entity: Entity) -> CanonicalTest | None:
         if self.block.only is None:
-            return _accept_all
+            return None
         try:
             return compile_accepts(self.block.only, entity, self.block.dialect)
         except SqlProblem as problem:
@@ -110,10 +111,6 @@ class MappedPlace:
                 )
 
 
-def _accept_all(record: CanonicalRow) -> bool:
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class _Framed:
     """Puts an allocated text between the constants of a key of several columns."""
@@ -121,11 +118,13 @@ class _Framed:
     block: Block
     inner: Allocate
 
-    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
-        own = self.inner(hub_id, rid, record)
+    def __call__(self, hub_id: str, rids: Sequence[int], records: Sequence[CanonicalRow]) -> list[str]:
         constants = self.block.constants
-        parts = [self._constant(column) if column in constants else own for column in self.block.key]
-        return encode_key(parts).decode()
+        keys: list[str] = []
+        for own in self.inner(hub_id, rids, records):
+            parts = [self._constant(column) if column in constants else own for column in self.block.key]
+            keys.append(encode_key(parts).decode())
+        return keys
 
     def _constant(self, column: str) -> str:
         value = self.block.constants[column]
@@ -137,8 +136,9 @@ class _Uuid:
     system: str
     place: str
 
-    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
-        return str(uuid.uuid5(NAMESPACE, f"{hub_id}\x1f{self.system}\x1f{self.place}\x1f{rid}"))
+    def __call__(self, hub_id: str, rids: Sequence[int], records: Sequence[CanonicalRow]) -> list[str]:
+        prefix = f"{hub_id}\x1f{self.system}\x1f{self.place}\x1f"
+        return [str(uuid.uuid5(NAMESPACE, f"{prefix}{rid}")) for rid in rids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +147,14 @@ class _FieldKey:
     name: str
     index: int
 
-    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
-        value = record[self.index]
+    def __call__(self, hub_id: str, rids: Sequence[int], records: Sequence[CanonicalRow]) -> list[str]:
+        index = self.index
+        values = [record[index] for record in records]
+        if set(map(type, values)) <= {int}:
+            return list(map(str, values))
+        return list(map(self.text, values))
+
+    def text(self, value: Canonical) -> str:
         if value is None or value is ABSENT or value == "":
             raise self.block.refused(
                 f"the key of a new row is made from field {self.name!r}, which is empty",
@@ -165,12 +171,16 @@ class _TemplateKey:
     template: Template
     entity: Entity
 
-    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
+    def __call__(self, hub_id: str, rids: Sequence[int], records: Sequence[CanonicalRow]) -> list[str]:
+        return [self._text(rid, record) for rid, record in zip(rids, records, strict=True)]
+
+    def _text(self, rid: int, record: CanonicalRow) -> str:
         text = ""
         for literal, name, spec in self.template.parts:
             text += literal
             if name == "rid":
                 text += format(rid, spec)
             elif name is not None:
-                text += _FieldKey(self.block, name, self.entity.index[name])(hub_id, rid, record)
+                index = self.entity.index[name]
+                text += _FieldKey(self.block, name, index).text(record[index])
         return text

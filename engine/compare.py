@@ -202,7 +202,9 @@ class Comparison:
                 if rid in left or rid in elsewhere or rid in self.tx.undecided:
                     continue
                 if rid not in keys and (
-                    not part.is_target or place.place.key_rule is KeyRule.NONE or not accepts(entries[rid].values)
+                    not part.is_target
+                    or place.place.key_rule is KeyRule.NONE
+                    or (accepts is not None and not accepts(entries[rid].values))
                 ):
                     continue
                 if rid in pending:

@@ -361,12 +361,12 @@ class Place(Protocol):
         """Compile for the shape. Raises `TableHeld` as `reader` does."""
         ...
 
-    def accepts(self, entity: Entity) -> CanonicalTest:
-        """Whether a record that is new to this system belongs in this place (the block's `only`)."""
+    def accepts(self, entity: Entity) -> CanonicalTest | None:
+        """Whether a record that is new to this system belongs in this place (the block's `only`); None: each does."""
         ...
 
     def allocate(self, entity: Entity) -> Allocate:
-        """Makes the key of a new row; not for ASSIGNED and NONE."""
+        """Makes the keys of new rows; not for ASSIGNED and NONE."""
         ...
 
 
@@ -375,10 +375,10 @@ class CanonicalTest(Protocol):
 
 
 class Allocate(Protocol):
-    def __call__(self, hub_id: str, rid: int, record: CanonicalRow) -> str:
+    def __call__(self, hub_id: str, rids: Sequence[int], records: Sequence[CanonicalRow]) -> list[str]:
         """Always the same key for the same record, so that a repeated delivery writes the same row.
 
-        Raises `ValueRefused` when a field it needs is null.
+        Raises `ValueRefused` when a field that one of them needs is null.
         """
         ...
 

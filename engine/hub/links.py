@@ -24,13 +24,23 @@ class Links:
         self.connection = connection
         self._left: dict[int, set[int]] = {}
         self._rids: dict[int, dict[str, int]] = {}
+        self._runs: dict[int, list[tuple[Sequence[str], Sequence[int]]]] = {}
+        """What is to be in `_rids` too, should anybody ask: place → keys and rids."""
         self._links: dict[tuple[int, int], tuple[list[str], list[int]]] = {}
         """Rows not written yet: (place, seq) → keys and rids."""
 
     def clear_links(self) -> None:
         """Forget what was cached for the length of the transaction."""
         self._rids = {}
+        self._runs = {}
         self._links = {}
+
+    def _known(self, place: int) -> dict[str, int]:
+        """Key → rid as far as it is in memory."""
+        known = self._rids.setdefault(place, {})
+        for keys, rids in self._runs.pop(place, ()):
+            known.update(zip(keys, rids, strict=True))
+        return known
 
     def forget_links(self) -> None:
         """Nothing in memory is true any more."""
@@ -41,7 +51,7 @@ class Links:
 
     def load_rids(self, place: int, keys: Iterable[str]) -> dict[str, int]:
         """Key → rid for the known ones among `keys`, and perhaps for others."""
-        known = self._rids.setdefault(place, {})
+        known = self._known(place)
         wanted = list(keys)
         if known:
             wanted = [key for key in wanted if key not in known]
@@ -117,7 +127,7 @@ class Links:
         keys, rids = self._links.setdefault((place, seq), ([], []))
         keys.append(key)
         rids.append(rid)
-        self._rids.setdefault(place, {})[key] = rid
+        self._known(place)[key] = rid
 
     def link_all(self, place: int, keys: Sequence[str], rids: Sequence[int], seq: int = 0) -> None:
         """`link` for many."""
@@ -126,7 +136,8 @@ class Links:
         waiting = self._links.setdefault((place, seq), ([], []))
         waiting[0].extend(keys)
         waiting[1].extend(rids)
-        self._rids.setdefault(place, {}).update(zip(keys, rids, strict=True))
+        # A first copy or bulk load links each key once and is not asked for it again.
+        self._runs.setdefault(place, []).append((keys, rids))
 
     def relink(self, place: int, key: str, rid: int) -> None:
         """Point a key at another record, or a record at another key; what stood in the way goes."""
@@ -134,7 +145,7 @@ class Links:
         self.connection.execute(
             "delete from link where place = ? and (key = ? or rid = ?)", (place, stored_key(key), rid)
         )
-        known = self._rids.setdefault(place, {})
+        known = self._known(place)
         for other in [k for k, r in known.items() if r == rid]:
             del known[other]
         self.link(place, key, rid)
@@ -143,7 +154,7 @@ class Links:
         """Forget which record a key is."""
         self.flush_links()
         self.connection.execute("delete from link where place = ? and key = ?", (place, stored_key(key)))
-        self._rids.setdefault(place, {}).pop(key, None)
+        self._known(place).pop(key, None)
         self.left_of(place).discard(rid)
 
     def set_left(self, place: int, key: str, rid: int, *, is_left: bool) -> None:

@@ -146,14 +146,14 @@ class HubTransaction(Links):
         self._last_seq = entries[-1].seq
         self._appended.extend(entries)
         self._encoded.extend(documents)
-        rids = [entry.rid for entry in entries]
-        if rids[0] != entries[0].seq or rids[-1] != entries[-1].seq:
-            self._changed.update((e.rid, e.seq) for e in entries if e.rid != e.seq)
-        self._entries.update(zip(rids, entries, strict=True))
+        if entries[0].rid != entries[0].seq:
+            rids = [entry.rid for entry in entries]
+            self._changed.update((e.rid, e.seq) for e in entries)
+            self._entries.update(zip(rids, entries, strict=True))
 
     def current(self, rid: int) -> Entry | None:
         """The newest entry of a record."""
-        entry = self._entries.get(rid)
+        entry = self._entries.get(rid) or self._born(rid)
         if entry is None:
             row = self.connection.execute(
                 "select doc from journal where seq = coalesce((select seq from record where rid = ?1), ?1)", (rid,)
@@ -162,6 +162,12 @@ class HubTransaction(Links):
                 return None
             entry = self._remember(row[0])
         return entry
+
+    def _born(self, rid: int) -> Entry | None:
+        """The entry of a record that was born in this transaction, and in `_entries` if it changed since."""
+        appended = self._appended
+        entry = appended[rid - appended[0].seq] if appended and appended[0].seq <= rid <= appended[-1].seq else None
+        return entry if entry is not None and entry.rid == rid else None
 
     def version(self, seq: int) -> Entry | None:
         """Entry `seq`, None when retention has removed it."""
@@ -193,6 +199,10 @@ class HubTransaction(Links):
         """Current entries of many records; numbers that are no record's are left out."""
         entries = self._entries
         wanted = sorted(rid for rid in rids if rid not in entries)
+        if wanted and self._appended and wanted[-1] >= self._appended[0].seq:
+            born = {rid: entry for rid in wanted if (entry := self._born(rid)) is not None}
+            entries.update(born)
+            wanted = [rid for rid in wanted if rid not in born]
         if wanted:
             found = self._documents(
                 "carray(?) c left join record r on r.rid = c.value"
@@ -244,7 +254,7 @@ class HubTransaction(Links):
 
     def load_keys(self, place: int, keys: Sequence[str]) -> dict[str, int]:
         """Key → rid for the known ones among `keys`, and perhaps for others; their current entries are loaded too."""
-        known = self._rids.setdefault(place, {})
+        known = self._known(place)
         wanted = [key for key in keys if key not in known] if known else list(keys)
         entries = self._entries
         for asked, bound in self.asked(place, wanted):
@@ -262,7 +272,7 @@ class HubTransaction(Links):
 
     @property
     def entries(self) -> dict[int, Entry]:
-        """Current entries loaded or appended in this transaction, by rid."""
+        """Current entries in memory, by rid; not all of them of records that were born in this transaction."""
         return self._entries
 
     def add_match_keys(self, entity: int, keys: Iterable[str], rid: int) -> None:

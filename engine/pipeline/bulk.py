@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import compress, count, repeat
+from operator import contains
 from typing import Final, cast
 
 from engine.hub.transaction import HubTransaction
@@ -17,7 +18,7 @@ from engine.model.record import CHANGE, Entry, Value, encode_entry
 from engine.model.value import CanonicalRow
 from engine.pipeline.canonicalize import PlaceRows
 from engine.pipeline.topology import EntityPart, SystemPart
-from engine.pipeline.values import compare, mask_of, stored
+from engine.pipeline.values import compare, has_any, mask_of, stored
 
 NIL: Final = b"\xc0"
 """MessagePack's null. No UTF-8 text holds this byte."""
@@ -42,7 +43,8 @@ def take_newcomers(tx: HubTransaction, arrived: Arrived) -> bool:
     if (
         not keys
         or entity.match_keys is not None
-        or not (arrived.known.keys().isdisjoint(keys) and tx.parked_keys(rows.part.id).isdisjoint(keys))
+        or has_any(arrived.known, keys)
+        or has_any(tx.parked_keys(rows.part.id), keys)
         or not _are_plain(arrived)
         or len(set(keys)) < len(keys)
     ):
@@ -67,9 +69,9 @@ def take_newcomers(tx: HubTransaction, arrived: Arrived) -> bool:
     except TypeError:
         entries = births(map(stored, whole))
         documents = list(map(encode_entry, entries))
-    for n, document in enumerate(documents):
-        # Where there is no such byte there is no null.
-        if NIL in document and None in entries[n].values:
+    # Where there is no such byte there is no null.
+    for n in compress(count(), map(contains, documents, repeat(NIL))):
+        if None in entries[n].values:
             entries[n].mask = mask_of(entries[n].values)
             documents[n] = encode_entry(entries[n])
     tx.append_all(entries, documents)
@@ -88,7 +90,7 @@ def take_changes(tx: HubTransaction, arrived: Arrived, seen: int) -> bool:
         or 0 in rids
         or not _are_plain(arrived)
         or len(set(rids)) < len(rids)
-        or not tx.parked_keys(place).isdisjoint(keys)
+        or has_any(tx.parked_keys(place), keys)
     ):
         return False
     found = [tx.entries.get(rid) or tx.current(rid) for rid in rids]
@@ -99,10 +101,8 @@ def take_changes(tx: HubTransaction, arrived: Arrived, seen: int) -> bool:
         len(entries) < len(rids)
         or not all(e.origin == system and not e.concerned & bit and e.foreign <= seen for e in unseen)
         or set(map(len, values)) != {len(rows.part.entity.fields)}
-        or not tx.overlaid(system).isdisjoint(rids)
-        or not tx.stretched(system).isdisjoint(rids)
-        or not tx.undecided.isdisjoint(rids)
-        or not tx.left_of(place).isdisjoint(rids)
+        or any(has_any(those, rids) for those in (tx.overlaid(system), tx.stretched(system), tx.undecided))
+        or has_any(tx.left_of(place), rids)
     ):
         return False
     compared = compare([record for record in records if record is not None], values)

@@ -17,6 +17,7 @@ from engine.model.record import CHANGE, Entry
 from engine.model.value import CanonicalRow
 from engine.pipeline.slow import JOINED
 from engine.pipeline.topology import PlacePart, SystemPart, Topology
+from engine.pipeline.values import has_any
 from engine.ports import KeyRule
 
 # What one read of the journal brings into memory. A delivery of more (one huge source transaction) goes chunk by chunk
@@ -130,7 +131,7 @@ def _bulk(
         len(parts) != 1
         or {entry.entity for entry in entries} != {entity}
         or not all(concerned & bit for concerned in {entry.concerned for entry in entries})
-        or not tx.stretched(system.id).isdisjoint(rids)
+        or has_any(tx.stretched(system.id), rids)
     ):
         return None
     masks = {entry.mask for entry in entries}
@@ -154,18 +155,19 @@ def _newcomers(
     if part.place.key_rule in (KeyRule.NONE, KeyRule.ASSIGNED) or part.entity.references:
         return None
     records = documents(part, entries)
-    if not all(map(itemgetter(ALIVE), records)) or not all(map(part.place.accepts(part.entity), records)):
+    accepts = part.place.accepts(part.entity)
+    if not all(map(itemgetter(ALIVE), records)) or (accepts is not None and not all(map(accepts, records))):
         return None
     if system.is_source and tx.keys_of(part.id, rids):
         return None
     allocate = part.place.allocate(part.entity)
     try:
-        keys = [allocate(topology.hub_id, rid, record) for rid, record in zip(rids, records, strict=True)]
+        keys = allocate(topology.hub_id, rids, records)
     except ValueRefused:
         return None
-    if len(set(keys)) < len(keys) or not tx.load_rids(part.id, keys).keys().isdisjoint(keys):
+    if len(set(keys)) < len(keys) or has_any(tx.load_rids(part.id, keys), keys):
         return None
-    if not set(fresh.get(part.id, {}).values()).isdisjoint(keys):
+    if has_any(set(fresh.get(part.id, {}).values()), keys):
         return None
     return Bulk(part, 0, True, entries, records, keys)
 
@@ -179,7 +181,7 @@ def _changes(
     known = _keys(tx, part.id, rids, fresh)
     records = documents(part, entries)
     # A row whose record is dead is not written.
-    if len(known) < len(rids) or not tx.left_of(part.id).isdisjoint(rids) or not all(map(itemgetter(ALIVE), records)):
+    if len(known) < len(rids) or has_any(tx.left_of(part.id), rids) or not all(map(itemgetter(ALIVE), records)):
         return None
     return Bulk(part, mask, False, entries, records, [known[rid] for rid in rids])
 
@@ -245,7 +247,7 @@ def _placed(
         placed = [
             Item(rid, first, mask, entry, part, None, True)
             for rid, (first, mask, entry) in unplaced.items()
-            if entry.value(ALIVE) and accepts(document(part, entry))
+            if entry.value(ALIVE) and (accepts is None or accepts(document(part, entry)))
         ]
         for item in placed:
             del unplaced[item.rid]
@@ -307,7 +309,7 @@ def _name_newcomers(tx: HubTransaction, topology: Topology, items: dict[int, lis
         allocate = part.place.allocate(part.entity)
         for item in new:
             try:
-                item.key = allocate(topology.hub_id, item.rid, document(part, item.entry))
+                (item.key,) = allocate(topology.hub_id, [item.rid], [document(part, item.entry)])
             except ValueRefused as problem:
                 item.problem = problem
         known = tx.load_rids(place, [item.key for item in new if item.key is not None])

@@ -231,5 +231,5 @@ def recover_links(topology: Topology, gathered: Gathered, refused: set[int], lin
                 links.add(item.part.id, item.key, item.rid)
             elif item.part.place.key_rule is KeyRule.UUID and item.mask & 1 << ALIVE:
                 allocate = item.part.place.allocate(item.part.entity)
-                key = allocate(topology.hub_id, item.rid, document(item.part, item.entry))
+                (key,) = allocate(topology.hub_id, [item.rid], [document(item.part, item.entry)])
                 links.add(item.part.id, key, item.rid)

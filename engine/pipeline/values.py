@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import ne
-from typing import cast
+from typing import TypeVar, cast
 
 from engine.model.record import Value
 from engine.model.value import ABSENT, CanonicalRow
 
+T = TypeVar("T")
+
 BITS = tuple(1 << n for n in range(1024))
+
+
+def has_any(those: Collection[T], wanted: Iterable[T]) -> bool:
+    """Whether any of `wanted` is among `those`; most often these are none at all."""
+    return bool(those) and any(map(those.__contains__, wanted))
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,17 +67,19 @@ class PlainPlace:
         written = {n: name for n, name in written.items() if name not in self.key}
         return PlainWriter(self, shape, entity, written)
 
-    def accepts(self, entity: Entity) -> CanonicalTest:
+    def accepts(self, entity: Entity) -> CanonicalTest | None:
         only = self.only
-        return (lambda record: True) if only is None else (lambda record: only(record))
+        return None if only is None else (lambda record: only(record))
 
     def allocate(self, entity: Entity) -> Allocate:
         if self.key_rule is KeyRule.UUID:
-            return lambda hub_id, rid, record: str(uuid.uuid5(NAMESPACE, f"{hub_id} {self.name} {rid}"))
+            return lambda hub_id, rids, records: [
+                str(uuid.uuid5(NAMESPACE, f"{hub_id} {self.name} {rid}")) for rid in rids
+            ]
         assert self.key_rule is KeyRule.FIELD, f"{self.key_rule} makes no keys here"
         assert self.key_field is not None
         index = entity.index[self.key_field]
-        return lambda hub_id, rid, record: self._key_from_field(record[index])
+        return lambda hub_id, rids, records: [self._key_from_field(record[index]) for record in records]
 
     def _key_from_field(self, value: Canonical) -> str:
         if value is None or value is ABSENT:

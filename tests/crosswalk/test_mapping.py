@@ -362,14 +362,14 @@ def test_allocated_keys_are_the_same_each_time(tmp_path: Path, key: str, rule: s
     entity = entity_of(tmp_path)
     allocate = place.allocate(entity)
     record = record_of(entity, name="A", number="N7")
-    assert allocate("hub", 42, record) == allocate("hub", 42, record) == expected
+    assert allocate("hub", [42], [record]) == allocate("hub", [42], [record]) == [expected]
 
 
 def test_uuid_keys_differ_by_record_and_hub(tmp_path: Path) -> None:
     place = mapping(tmp_path, KEYS.format(key='"id"', rule='"uuid"', insert="")).places[0]
     entity = entity_of(tmp_path)
     allocate = place.allocate(entity)
-    made = {allocate(hub, rid, record_of(entity)) for hub in ("a", "b") for rid in (1, 2)}
+    made = {key for hub in ("a", "b") for key in allocate(hub, [1, 2], [record_of(entity)] * 2)}
     assert len(made) == 4
 
 
@@ -390,6 +390,7 @@ def test_only_decides_which_new_records_go_to_a_place(tmp_path: Path) -> None:
     )
     entity = entity_of(tmp_path)
     accepts = mapping(tmp_path, text).places[0].accepts(entity)
+    assert accepts is not None
     answers = [
         accepts(record_of(entity, country=c, credit_limit=limit, credit_hold=hold))
         for c, limit, hold in (

@@ -61,11 +61,11 @@ class WorldPlace:
     def writer(self, shape: Shape, entity: Entity) -> Writer:
         raise NotImplementedError
 
-    def accepts(self, entity: Entity) -> CanonicalTest:
-        return lambda record: True
+    def accepts(self, entity: Entity) -> CanonicalTest | None:
+        return None
 
     def allocate(self, entity: Entity) -> Allocate:
-        return lambda hub_id, rid, record: f"r{rid}"
+        return lambda hub_id, rids, records: [f"r{rid}" for rid in rids]
 
 
 @dataclass(frozen=True)

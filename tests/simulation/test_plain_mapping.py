@@ -114,11 +114,11 @@ def test_rows_without_the_constants_do_not_take_part_and_those_without_the_colum
 def test_keys_are_made_by_every_rule_and_again_the_same() -> None:
     record: CanonicalRow = (True, "Boiler", None, None, None, None)
     by_uuid = place(key_rule=KeyRule.UUID).allocate(JOB)
-    assert by_uuid("h", 5, record) == by_uuid("h", 5, record) != by_uuid("h", 6, record)
+    assert by_uuid("h", [5], [record]) == by_uuid("h", [5], [record]) != by_uuid("h", [6], [record])
     by_field = place(key_rule=KeyRule.FIELD, key_field="title").allocate(JOB)
-    assert by_field("h", 5, record) == "Boiler"
+    assert by_field("h", [5], [record]) == ["Boiler"]
     with pytest.raises(ValueRefused):
-        place(key_rule=KeyRule.FIELD, key_field="minutes").allocate(JOB)("h", 5, record)
+        place(key_rule=KeyRule.FIELD, key_field="minutes").allocate(JOB)("h", [5], [record])
 
 
 def test_a_key_of_several_columns_is_an_array_of_texts() -> None:
