@@ -8,12 +8,20 @@ looked at but the end of the last piece, which has no separator behind it. In th
 behind a piece. Tables have few patterns of nulls, so there is a function for each pattern met lately, which looks at
 the ends of the pieces that its nulls stand behind. What is left (long or absent values, other alphabets with nulls)
 goes the general way, column by column; that way alone knows the whole layout, and teaches the others.
+
+Many rows at once go faster still. MessagePack's short text is a byte 0xd9, one byte of length, text: put that byte in
+the place of every separator and an array's header in the place of every tuple's, and the rows are one MessagePack
+document, which msgspec decodes in one step. It takes nothing but as many texts as there are columns, in UTF-8, and
+there must be a separator for each of them. Between two rows stands MessagePack's null, a byte that no UTF-8 holds, so
+that no row can borrow from its neighbour or hide one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
 
 from engine.errors import MalformedLog
 from engine.model.value import ABSENT, WireRow
@@ -24,6 +32,12 @@ _SEPARATOR: Final = "t\0\0\0"
 # A table with more patterns of nulls than this gains nothing from knowing them, and would keep compiling.
 PATTERNS_MAX: Final = 64
 
+# Rows that become one document: enough that each costs little, and few enough that the document stays in the cache.
+MANY_ROWS: Final = 1_000
+FEW_ROWS: Final = 8
+# Wider rows than this gain nothing, and would be copied several times.
+WIDE_BYTES: Final = 4_096
+
 General = Callable[[bytes, int], tuple[WireRow, int]]
 
 
@@ -32,12 +46,16 @@ class Decoders(NamedTuple):
 
     `insert` gives the new row of an 'I', or of a 'U' that brings no old tuple. `update` gives (new row, old row or
     None); the old row only where key columns differ. `delete` gives the old row, of which the columns that were
-    not sent are ABSENT.
+    not sent are ABSENT. `inserts` is `insert` for many, in order, all of which have `head` behind the relation's id: a
+    new tuple of as many columns.
     """
+
+    head: bytes
 
     insert: Callable[[bytes], WireRow]
     update: Callable[[bytes], tuple[WireRow, WireRow | None]]
     delete: Callable[[bytes], WireRow]
+    inserts: Callable[[list[bytes]], list[WireRow]]
 
 
 def compile_decoders(column_count: int, *, identity: tuple[int, ...] = (), keys: tuple[int, ...] = ()) -> Decoders:
@@ -82,7 +100,8 @@ def compile_decoders(column_count: int, *, identity: tuple[int, ...] = (), keys:
             raise malformed("delete", message)
         return key_only(row) if image == 75 else row
 
-    return Decoders(insert, update, delete)
+    head = b"N" + column_count.to_bytes(2, "big")
+    return Decoders(head, insert, update, delete, _compile_inserts(column_count, insert))
 
 
 def _compile_insert(count: int, general: General) -> Callable[[bytes], WireRow]:
@@ -142,6 +161,54 @@ def insert(message):
         "not_utf8": _not_utf8,
     }
     return _made(source, namespace, "insert")
+
+
+def _compile_inserts(count: int, insert: Callable[[bytes], WireRow]) -> Callable[[list[bytes]], list[WireRow]]:
+    """`insert` for many messages: as MessagePack where all rows are short texts, else one by one."""
+    array = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    between = b"\xc0" + array
+    separator = _SEPARATOR.encode()
+    row_type: Any = tuple.__class_getitem__((str,) * count)
+    decode: Callable[[bytes], list[WireRow | None]] = msgspec.msgpack.Decoder(list[row_type | None]).decode
+    # Where one row in a thousand has a null, every document has: then it is not worth the attempt, mostly.
+    to_skip = skipped = 0
+
+    def inserts(messages: list[bytes]) -> list[WireRow]:
+        nonlocal to_skip, skipped
+        rows: list[WireRow] = []
+        for start in range(0, len(messages), MANY_ROWS):
+            some = messages[start : start + MANY_ROWS]
+            if skipped < to_skip or len(some) < FEW_ROWS:
+                skipped += len(some) >= FEW_ROWS
+                rows.extend(map(insert, some))
+                continue
+            found = _document_rows(some)
+            skipped = 0
+            if found is None:
+                to_skip = min(2 * to_skip + 1, 63)
+                rows.extend(map(insert, some))
+            else:
+                to_skip = 0
+                rows.extend(found)
+        return rows
+
+    def _document_rows(messages: list[bytes]) -> list[WireRow] | None:
+        size = len(messages)
+        if sum(map(len, messages)) > size * WIDE_BYTES:
+            return None
+        joined = between.join([message[8:] for message in messages])
+        texts = joined.replace(separator, b"\xd9")
+        if len(joined) - len(texts) != size * count * (len(separator) - 1):
+            return None
+        try:
+            decoded = decode(b"".join((b"\xdd", (2 * size - 1).to_bytes(4, "big"), array, texts)))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # The one that is at fault is found one by one, and told.
+            return None
+        # The first of a message is a row, whatever comes behind it; so these are rows when those are not.
+        return cast("list[WireRow]", decoded[::2]) if decoded[1::2].count(None) == size - 1 else None
+
+    return inserts
 
 
 def _compile_pattern(pattern: tuple[bool, ...], head: str) -> Callable[[list[str]], WireRow | None]:

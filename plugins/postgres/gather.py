@@ -10,7 +10,7 @@ decoded, unless their table is to be verified.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,8 +18,7 @@ from engine.errors import MalformedLog
 from engine.model.change import Batch, EventKind, Segment, TableEvent, TableRows
 from engine.model.position import WHOLE, Position
 from engine.model.table import Shape
-from engine.model.value import WireRow
-from plugins.postgres.compile import Decoders
+from plugins.postgres.compile import MANY_ROWS, Decoders
 from plugins.postgres.decode import (
     BEGIN,
     COMMIT,
@@ -81,6 +80,14 @@ class Relation:
     """Index of the column `seq`, of the marker."""
     rows: TableRows | None = None
     """Where rows go in the present segment; None before the first one."""
+    waiting: list[bytes] = field(default_factory=lambda: [])
+    """Messages that bring a row each, to be decoded together: the last ones of `rows`."""
+
+    def decode(self) -> None:
+        """Decode what waits."""
+        if self.waiting and self.rows is not None:
+            waiting, self.waiting = self.waiting, []
+            self.rows.rows.extend(self.decoders.inserts(waiting))
 
 
 @dataclass(slots=True)
@@ -166,10 +173,15 @@ class Gatherer:
                 elif relation.shape is not None:
                     rows = relation.rows or self._rows_of(relation, relation.shape)
                     if kind == INSERT or (kind == UPDATE and message[5:6] == b"N"):
-                        message = self._take_run(message, messages, transaction, rows, relation.decoders.insert)
+                        if message[5:8] != relation.decoders.head:
+                            raise malformed("row", message)
+                        message = self._take_run(message, messages, transaction, rows, relation.waiting)
+                        if len(relation.waiting) >= MANY_ROWS:
+                            relation.decode()
                         if message is not None:
                             continue
                     else:
+                        relation.decode()
                         old = None
                         if kind == DELETE:
                             row = relation.decoders.delete(message)
@@ -210,24 +222,24 @@ class Gatherer:
         messages: Iterator[bytes],
         transaction: _Transaction,
         rows: TableRows,
-        insert: Callable[[bytes], WireRow],
+        waiting: list[bytes],
     ) -> bytes | None:
         """Take a row, and those behind it that are of the same kind and table: of them nothing else is looked at.
 
         Returns the message behind, which is another one; None when none was read, as at the end or where a batch may
         be full. `transaction` has counted the first row.
         """
-        head, taken, first = message[:6], rows.rows, len(rows.rows)
-        add, size = taken.append, len(message)
-        add(insert(message))
+        head, first = message[:8], len(waiting)
+        add, size = waiting.append, len(message)
+        add(message)
         left = min(2 * self.rows_max - self._rows, self.rows_max + transaction.skip - transaction.count + 1)
         room = BATCH_BYTES_MAX - self._bytes
         following: bytes | None = None
         if left > 1 and size < room:
             for following in messages:
-                if following[:6] != head:
+                if following[:8] != head:
                     break
-                add(insert(following))
+                add(following)
                 size += len(following)
                 left -= 1
                 if left == 1 or size >= room:
@@ -235,7 +247,7 @@ class Gatherer:
                     break
             else:
                 following = None
-        count = len(taken) - first
+        count = len(waiting) - first
         rows.ops += head[:1] * count
         rows.times += [transaction.begin.time] * count
         transaction.count += count - 1
@@ -277,10 +289,14 @@ class Gatherer:
 
     def install(self, relation: Relation) -> None:
         """Decode what follows of this table with `relation`."""
+        known = self.relations.get(relation.message[1:5])
+        if known is not None:
+            known.decode()
         self.relations[relation.message[1:5]] = relation
 
     def batch(self, wal_end: int, last: Position) -> Batch:
         """Hand out what was gathered. `wal_end` as of `Wire`; `last`: the position of the batch before this one."""
+        self._forget_rows()
         transaction = self._transaction
         position = last if self._ended is None else behind_transaction(*self._ended, self.cluster)
         is_whole = True
@@ -298,7 +314,6 @@ class Gatherer:
             committed_at=self._committed_at if is_whole or transaction is None else transaction.begin.time,
         )
         self._segments = []
-        self._forget_rows()
         self._ended = None
         self._rows = self._rows_echoed = self._bytes = self._committed_at = 0
         return batch
@@ -388,6 +403,7 @@ class Gatherer:
 
     def _forget_rows(self) -> None:
         for relation in self.relations.values():
+            relation.decode()
             relation.rows = None
 
     def _rare(self, kind: int, message: bytes) -> Stop | None:

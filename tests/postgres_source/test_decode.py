@@ -10,13 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import MalformedLog
 from engine.model.position import Position
 from engine.model.table import Column, Form, Kind, Shape
 from engine.model.value import ABSENT, WireRow
+from plugins.postgres import compile
 from plugins.postgres.compile import compile_decoders
 from plugins.postgres.decode import (
     Begin,
@@ -160,7 +161,7 @@ DECODERS: list[Callable[[bytes], object]] = [
     decode_stream_start,
     decode_stream_commit,
     decode_stream_abort,
-    *(decoder for count in (0, 1, 3) for decoder in compile_decoders(count, identity=tuple(range(count)))),
+    *(decoder for count in (0, 1, 3) for decoder in compile_decoders(count, identity=tuple(range(count)))[1:4]),
 ]
 
 
@@ -203,6 +204,82 @@ def test_what_was_learnt_from_one_row_never_misreads_another(rows: list[WireRow]
     decoders = compile_decoders(len(rows[0]) if rows else 1)
     for row in (*rows, *rows):
         assert decoders.insert(encode_insert(row)) == row
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document of three rows, and every time as one."""
+    monkeypatch.setattr(compile, "MANY_ROWS", 3)
+    monkeypatch.setattr(compile, "FEW_ROWS", 1)
+
+
+ALPHABETS = st.one_of(ASCII, TEXT, st.sampled_from(["", "t", "n", "Ù", "é" * 127, "x" * 255, "x" * 217, "\x7f" * 192]))
+PLAIN_TABLES = st.one_of(st.integers(1, 5), st.integers(14, 18)).flatmap(
+    lambda n: st.lists(st.tuples(*[ALPHABETS] * n), min_size=1, max_size=10)
+)
+
+
+@pytest.mark.usefixtures("few")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(PLAIN_TABLES, TABLES))
+def test_many_rows_decode_as_one_by_one(rows: list[WireRow]) -> None:
+    decoders = compile_decoders(len(rows[0]) if rows else 1)
+    for _ in range(3):
+        assert decoders.inserts([encode_insert(row) for row in rows]) == rows
+
+
+@pytest.mark.usefixtures("few")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=500)
+@given(PLAIN_TABLES, st.data())
+def test_a_spoilt_row_among_many_is_refused_as_it_is_alone(rows: list[WireRow], data: st.DataObject) -> None:
+    decoders, alone = compile_decoders(len(rows[0])), compile_decoders(len(rows[0]))
+    messages = [encode_insert(row) for row in rows]
+    for _ in range(data.draw(st.integers(1, 2))):
+        n = data.draw(st.integers(0, len(messages) - 1))
+        at = data.draw(st.integers(8, len(messages[n])))
+        until = data.draw(st.integers(at, min(at + 6, len(messages[n]))))
+        odd = st.lists(st.sampled_from(b"\0\1t\x74nu\xc0\xd0\xd9\xda\xa1\xff\x91\x99a"), max_size=6).map(bytes)
+        messages[n] = messages[n][:at] + data.draw(odd) + messages[n][until:]
+    try:
+        expected = [alone.insert(message) for message in messages]
+    except MalformedLog:
+        with pytest.raises(MalformedLog):
+            decoders.inserts(messages)
+    else:
+        assert decoders.inserts(messages) == expected
+
+
+def test_rows_that_are_no_document_are_tried_as_one_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = 0
+    compile_insert = compile._compile_insert  # pyright: ignore[reportPrivateUsage]
+
+    def counting(count: int, general: compile.General) -> Callable[[bytes], WireRow]:
+        insert = compile_insert(count, general)
+
+        def counted(message: bytes) -> WireRow:
+            nonlocal alone
+            alone += 1
+            return insert(message)
+
+        return counted
+
+    monkeypatch.setattr(compile, "_compile_insert", counting)
+    decoders = compile_decoders(2)
+    plain, odd = ("é", "Ù"), ("é", None)
+    documents = [plain, odd, plain, plain, odd, plain, plain, plain, plain, plain]
+    # Tried are 0, 1, and after one that is passed over 3; 4, and after one 6; from there on all.
+    ways: list[int] = []
+    for row in documents:
+        alone = 0
+        assert decoders.inserts([encode_insert(row)] * 100) == [row] * 100
+        ways.append(alone)
+    assert ways == [0, 100, 100, 0, 100, 100, 0, 0, 0, 0]
+    for _ in range(200):
+        decoders.inserts([encode_insert(odd)] * 100)
+    alone = 0
+    for _ in range(64):
+        decoders.inserts([encode_insert(plain)] * 100)
+    assert 0 < alone <= 6300
 
 
 @given(st.lists(st.one_of(st.none(), ASCII), min_size=1, max_size=4).map(tuple))
