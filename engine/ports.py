@@ -171,7 +171,7 @@ class TableWrite:
     columns: tuple[str, ...]
     key: tuple[str, ...]
     rows: list[WireRow]
-    rids: list[int]
+    rids: Sequence[int]
     assigned: str | None = None
 
 

@@ -32,8 +32,10 @@ T = TypeVar("T")
 CACHE_KIB = 96 * 1024
 # Pages in the write-ahead log before it is copied back; the default of 1,000 has every batch pay for a checkpoint.
 CHECKPOINT_PAGES = 20_000
-# Two or three batches: a target that keeps up with its sources finds what it needs in memory.
-RECENT_ENTRIES = 30_000
+# A target that keeps up with its sources finds what it needs in memory, and so does one that is some batches behind. In
+# memory a document takes about five times its bytes.
+RECENT_ENTRIES = 100_000
+RECENT_BYTES = 32 * 1024 * 1024
 BUSY_SECONDS_MAX = 10.0
 
 
@@ -54,7 +56,7 @@ class SqliteHub:
         assert row is not None
         self.hub_id: str = row[0]
         self.epoch: int = row[1]
-        self._recent = Recent(RECENT_ENTRIES)
+        self._recent = Recent(RECENT_ENTRIES, RECENT_BYTES)
         self.transaction = HubTransaction(connection, clock, self._recent)
 
     async def transact(self, work: Callable[[HubTransaction], T]) -> T:

@@ -14,7 +14,8 @@ import msgspec
 from engine.hub.database import Database, blobs, integers, texts
 from engine.hub.links import Links
 from engine.hub.packed import LARGE, SMALL, escaped, pairs
-from engine.hub.recent import Recent
+from engine.hub.recent import Recent, Runs
+from engine.model.births import Births
 from engine.model.position import Position
 from engine.model.record import Entry, Stamp, Value, decode_entries, decode_entry, encode_entry
 from engine.ports import Clock
@@ -85,7 +86,7 @@ class HubTransaction(Links):
     def __init__(self, connection: Database, clock: Clock, recent: Recent | None = None) -> None:
         super().__init__(connection)
         self.clock = clock
-        self._recent = recent or Recent(0)
+        self._recent = recent or Recent(0, 0)
         self._overlaid: dict[int, set[int]] | None = None
         self._stretched: dict[int, set[int]] | None = None
         self._has_aliases: bool | None = None
@@ -97,7 +98,7 @@ class HubTransaction(Links):
     def _clear(self) -> None:
         self._entries: dict[int, Entry] = {}
         self._versions: dict[int, Entry] = {}
-        self._appended: list[Entry] = []
+        self._appended = Runs()
         self._encoded: list[bytes] = []
         self._changed: dict[int, int] = {}
         self.clear_links()
@@ -107,7 +108,7 @@ class HubTransaction(Links):
     def settle(self) -> None:
         """The transaction was committed: what it cached may be stale for the next one."""
         if self._appended:
-            self._recent.add(self._appended)
+            self._recent.add(self._appended, sum(map(len, self._encoded)))
         self._clear()
 
     def forget(self) -> None:
@@ -140,16 +141,25 @@ class HubTransaction(Links):
             self._changed[rid] = seq
         self._entries[rid] = entry
 
-    def append_all(self, entries: Sequence[Entry], documents: Sequence[bytes]) -> None:
-        """`append` for many, all of them births or all of different records there were; `documents`: them encoded."""
-        assert entries[0].seq == self.last_seq + 1
-        self._last_seq = entries[-1].seq
-        self._appended.extend(entries)
+    def append_births(self, births: Births) -> None:
+        """`append` for each. Raises TypeError, and does nothing, when one of them cannot be encoded."""
+        documents = births.encoded()
+        first = self.last_seq + 1
+        assert births.first == first
+        self._last_seq = first + len(births) - 1
+        self._appended.extend(first, births)
         self._encoded.extend(documents)
-        if entries[0].rid != entries[0].seq:
-            rids = [entry.rid for entry in entries]
-            self._changed.update((e.rid, e.seq) for e in entries)
-            self._entries.update(zip(rids, entries, strict=True))
+
+    def append_changes(self, entries: Sequence[Entry]) -> None:
+        """`append` for many, of different records that were born before this transaction."""
+        first = self.last_seq + 1
+        assert entries[0].seq == first
+        self._last_seq = entries[-1].seq
+        self._appended.extend(first, entries)
+        self._encoded.extend(map(encode_entry, entries))
+        changed = {entry.rid: entry for entry in entries}
+        self._changed.update(zip(changed, range(first, first + len(entries)), strict=True))
+        self._entries.update(changed)
 
     def current(self, rid: int) -> Entry | None:
         """The newest entry of a record."""
@@ -165,15 +175,14 @@ class HubTransaction(Links):
 
     def _born(self, rid: int) -> Entry | None:
         """The entry of a record that was born in this transaction, and in `_entries` if it changed since."""
-        appended = self._appended
-        entry = appended[rid - appended[0].seq] if appended and appended[0].seq <= rid <= appended[-1].seq else None
+        entry = self._appended.entry(rid) if self._appended else None
         return entry if entry is not None and entry.rid == rid else None
 
     def version(self, seq: int) -> Entry | None:
         """Entry `seq`, None when retention has removed it."""
         entry = self._versions.get(seq)
-        if entry is None and self._appended and seq >= self._appended[0].seq:
-            return self._appended[seq - self._appended[0].seq]
+        if entry is None and self._appended and seq >= self._appended.first:
+            return self._appended.entry(seq)
         if entry is None and seq:
             row = self.connection.execute("select doc from journal where seq = ?", (seq,)).fetchone()
             if row is None:
@@ -199,7 +208,7 @@ class HubTransaction(Links):
         """Current entries of many records; numbers that are no record's are left out."""
         entries = self._entries
         wanted = sorted(rid for rid in rids if rid not in entries)
-        if wanted and self._appended and wanted[-1] >= self._appended[0].seq:
+        if wanted and self._appended and wanted[-1] >= self._appended.first:
             born = {rid: entry for rid in wanted if (entry := self._born(rid)) is not None}
             entries.update(born)
             wanted = [rid for rid in wanted if rid not in born]
@@ -211,6 +220,11 @@ class HubTransaction(Links):
             )
             entries.update((rid, e) for rid, e in zip(wanted, found, strict=True) if e is not None and e.rid == rid)
         return entries
+
+    def read_births(self, after: int, until: int) -> Births | None:
+        """Entries behind `after` up to `until`, when they are births of one kind and in memory; only what is
+        committed."""
+        return self._recent.births(after, until)
 
     def read_journal(self, after: int, until: int) -> list[Entry]:
         """Entries behind `after` up to `until`, in order; only what is committed."""
@@ -479,7 +493,7 @@ class HubTransaction(Links):
     def flush(self) -> None:
         """Write what was gathered. Called once before the commit."""
         if self._appended:
-            first = self._appended[0].seq
+            first = self._appended.first
             self.connection.execute(
                 "insert into journal select ?1 + c.rowid - 1, c.value from carray(?2) c",
                 (first, blobs(self._encoded)),

@@ -7,21 +7,17 @@ rare, goes row by row through `commit`, with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress, count, repeat
-from operator import contains
-from typing import Final, cast
+from typing import cast
 
 from engine.hub.transaction import HubTransaction
-from engine.model.record import CHANGE, Entry, Value, encode_entry
+from engine.model.births import Births
+from engine.model.record import CHANGE, Entry, Value
 from engine.model.value import CanonicalRow
 from engine.pipeline.canonicalize import PlaceRows
 from engine.pipeline.topology import EntityPart, SystemPart
-from engine.pipeline.values import compare, has_any, mask_of, stored
-
-NIL: Final = b"\xc0"
-"""MessagePack's null. No UTF-8 text holds this byte."""
+from engine.pipeline.values import compare, has_any, stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,30 +47,14 @@ def take_newcomers(tx: HubTransaction, arrived: Arrived) -> bool:
         return False
     if max(times) > latest_time:
         times = [min(time, latest_time) for time in times]
-    system, number, others = arrived.system.id, entity.entity.id, entity.concerned & ~arrived.system.bit
+    entities = (entity.entity.id, arrived.system.id, entity.concerned & ~arrived.system.bit)
     first = tx.last_seq + 1
-    full = (1 << len(entity.entity.fields)) - 1
-
-    def births(documents: Iterable[CanonicalRow]) -> list[Entry]:
-        return [
-            Entry(seq, seq, number, system, time, full, others, 0, CHANGE, 0, cast("tuple[Value, ...]", values))
-            for seq, time, values in zip(count(first), times, documents)
-        ]
-
+    whole = cast("Sequence[tuple[Value, ...]]", records)
     # To look for what was not sent, in every row, would cost more than to find that one of them cannot be encoded.
-    whole = cast("Sequence[CanonicalRow]", records)
     try:
-        entries = births(whole)
-        documents = list(map(encode_entry, entries))
+        tx.append_births(Births(first, *entities, times, whole))
     except TypeError:
-        entries = births(map(stored, whole))
-        documents = list(map(encode_entry, entries))
-    # Where there is no such byte there is no null.
-    for n in compress(count(), map(contains, documents, repeat(NIL))):
-        if None in entries[n].values:
-            entries[n].mask = mask_of(entries[n].values)
-            documents[n] = encode_entry(entries[n])
-    tx.append_all(entries, documents)
+        tx.append_births(Births(first, *entities, times, list(map(stored, whole))))
     tx.link_all(rows.part.id, keys, range(first, first + len(keys)))
     return True
 
@@ -125,7 +105,7 @@ def take_changes(tx: HubTransaction, arrived: Arrived, seen: int) -> bool:
             )
             for seq, (e, mask, time, record) in enumerate(chosen, first)
         ]  # fmt: skip
-        tx.append_all(changes, list(map(encode_entry, changes)))
+        tx.append_changes(changes)
     return True
 
 

@@ -29,6 +29,7 @@ from engine.pipeline.canonicalize import (
     wire_row,
 )
 from engine.pipeline.commit import Committer, Counts
+from engine.pipeline.pace import keep_pace
 from engine.pipeline.signals import Signals
 from engine.pipeline.topology import SystemPart, Topology
 from engine.ports import Feed
@@ -134,6 +135,7 @@ class Capturer:
                 if batch.done:
                     self.signals.cursor[self.system.id].ring()
                 await self.on_commit(counts, batch)
+                await keep_pace(self.signals, counts.entries, counts.last_seq)
 
     async def _wait_settled(self, seen: int) -> None:
         """Rows behind our delivery `seen` may be rows that it made: wait until the hub knows whose they are."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.errors import HubError
 from engine.hub.transaction import HubTransaction, Parked
+from engine.model.births import mask_of
 from engine.model.change import DELETE, EventKind, TableEvent
 from engine.model.record import CHANGE, Entry
 from engine.model.value import ABSENT, CanonicalRow
@@ -19,7 +20,7 @@ from engine.pipeline.echoes import take_echoes
 from engine.pipeline.identify import resolve_references
 from engine.pipeline.slow import Slow
 from engine.pipeline.topology import SystemPart, Topology
-from engine.pipeline.values import changed, mask_of, merged, stored
+from engine.pipeline.values import changed, merged, stored
 
 VALUE_HINT = "Correct the value in the row, which is then read again; or the mapping, and start the daemon again."
 HELD = {

@@ -91,10 +91,16 @@ async def run_target(flow: Flow, part: SystemPart, system: System, target: Targe
         flow.signals.cursor[part.id].ring()
         await _wait_copied(flow, part)
         await _admit(flow, part)
+        await _deliver(flow, part, system, lane)
+
+
+async def _deliver(flow: Flow, part: SystemPart, system: System, lane: Deliverer) -> None:
+    try:
         while True:
             event = flow.signals.journal.next
             delivered = await lane.step()
             if delivered is not None:
+                flow.signals.reached[part.id] = delivered.until
                 flow.signals.cursor[part.id].ring()
                 await flow.hooks.delivered(part, delivered)
                 if any(refusal.parked.code in SHAPE_CODES for refusal in delivered.outcome.refusals):
@@ -107,6 +113,8 @@ async def run_target(flow: Flow, part: SystemPart, system: System, target: Targe
                 await _look_again(flow, part, system, lane)
             if await flow.hub.transact(lambda tx: retry_due(tx, flow.topology, part)):
                 flow.signals.journal.ring()
+    finally:
+        flow.signals.reached.pop(part.id, None)
 
 
 async def _look_again(flow: Flow, part: SystemPart, system: System, lane: Deliverer) -> None:

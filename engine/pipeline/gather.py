@@ -6,12 +6,13 @@ this target.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
 from engine.errors import ValueRefused
 from engine.hub.transaction import HubTransaction
+from engine.model.births import Births
 from engine.model.entity import ALIVE
 from engine.model.record import CHANGE, Entry
 from engine.model.value import CanonicalRow
@@ -50,8 +51,9 @@ class Bulk:
     part: PlacePart
     mask: int
     is_new: bool
-    entries: list[Entry]
-    records: list[CanonicalRow]
+    entries: Sequence[Entry]
+    rids: Sequence[int]
+    records: Sequence[CanonicalRow]
     keys: list[str]
 
     def items(self) -> list[Item]:
@@ -97,8 +99,12 @@ def gather(
 ) -> Gathered:
     """What entries behind `after` up to `until` mean for `system`, as of `until`. `is_recovery`: what they meant for a
     delivery that is done, whichever rows the system's users have been found to have since."""
-    entries = tx.read_journal(after, until)
-    bulk = None if is_recovery else _bulk(tx, topology, system, entries, fresh)
+    births = None if is_recovery else tx.read_births(after, until)
+    bulk = None if births is None else _born(tx, topology, system, births, fresh)
+    entries: list[Entry] = []
+    if bulk is None:
+        entries = tx.read_journal(after, until)
+        bulk = None if is_recovery else _bulk(tx, topology, system, entries, fresh)
     if bulk is not None:
         # None of them is parked: those are stretched.
         return Gathered(items={}, keys={}, aliases={}, rids=set(), changed=set(), bulk=bulk)
@@ -116,6 +122,19 @@ def gather(
     keys, aliases = _referred(tx, topology, items, fresh)
     _name_newcomers(tx, topology, items, fresh)
     return Gathered(items=items, keys=keys, aliases=aliases, rids=rids, changed=changed)
+
+
+def _born(tx: HubTransaction, topology: Topology, system: SystemPart, births: Births, fresh: Fresh) -> Bulk | None:
+    """The same of births, without an entry for each."""
+    parts, rids = system.places_of(births.entity), births.rids
+    if (
+        len(parts) != 1
+        or not births.concerned & system.bit
+        or has_any(tx.stretched(system.id), rids)
+        or len(births.records[0]) != len(parts[0].entity.fields)
+    ):
+        return None
+    return _newcomers(tx, topology, system, parts[0], births, rids, births.records, fresh)
 
 
 def _bulk(
@@ -136,7 +155,7 @@ def _bulk(
         return None
     masks = {entry.mask for entry in entries}
     if rids == list(range(entries[0].seq, entries[0].seq + len(entries))):
-        return _newcomers(tx, topology, system, parts[0], entries, rids, fresh)
+        return _newcomers(tx, topology, system, parts[0], entries, rids, documents(parts[0], entries), fresh)
     if len(masks) == 1 and len(set(rids)) == len(rids):
         return _changes(tx, parts[0], entries, rids, masks.pop(), fresh)
     return None
@@ -147,14 +166,14 @@ def _newcomers(
     topology: Topology,
     system: SystemPart,
     part: PlacePart,
-    entries: list[Entry],
-    rids: list[int],
+    entries: Sequence[Entry],
+    rids: Sequence[int],
+    records: Sequence[CanonicalRow],
     fresh: Fresh,
 ) -> Bulk | None:
     """Records born one after another, which refer to nothing."""
     if part.place.key_rule in (KeyRule.NONE, KeyRule.ASSIGNED) or part.entity.references:
         return None
-    records = documents(part, entries)
     accepts = part.place.accepts(part.entity)
     if not all(map(itemgetter(ALIVE), records)) or (accepts is not None and not all(map(accepts, records))):
         return None
@@ -169,7 +188,7 @@ def _newcomers(
         return None
     if has_any(set(fresh.get(part.id, {}).values()), keys):
         return None
-    return Bulk(part, 0, True, entries, records, keys)
+    return Bulk(part, 0, True, entries, rids, records, keys)
 
 
 def _changes(
@@ -183,7 +202,7 @@ def _changes(
     # A row whose record is dead is not written.
     if len(known) < len(rids) or has_any(tx.left_of(part.id), rids) or not all(map(itemgetter(ALIVE), records)):
         return None
-    return Bulk(part, mask, False, entries, records, [known[rid] for rid in rids])
+    return Bulk(part, mask, False, entries, rids, records, [known[rid] for rid in rids])
 
 
 def _due(

@@ -24,8 +24,9 @@ class Bell:
 
 class Signals:
     """The bells of one daemon. `journal`: it grew. `cursor[S]`: the hub's cursor of a system moved, or its snapshot is
-    complete."""
+    complete. `reached[S]`: up to where a target that is at work has delivered."""
 
     def __init__(self) -> None:
         self.journal = Bell()
         self.cursor: defaultdict[int, Bell] = defaultdict(Bell)
+        self.reached: dict[int, int] = {}

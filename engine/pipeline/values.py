@@ -66,15 +66,3 @@ def merged(record: CanonicalRow, values: Sequence[Value]) -> tuple[Value, ...]:
 def stored(record: CanonicalRow) -> tuple[Value, ...]:
     """A new record: what was not sent is null."""
     return tuple(None if v is ABSENT else v for v in record) if ABSENT in record else record  # pyright: ignore
-
-
-def mask_of(values: tuple[Value, ...]) -> int:
-    """Mask of the fields that have a value."""
-    if None not in values:
-        return (1 << len(values)) - 1
-    mask, bit = 0, 1
-    for value in values:
-        if value is not None:
-            mask |= bit
-        bit <<= 1
-    return mask

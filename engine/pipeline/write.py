@@ -94,12 +94,11 @@ class Writing:
         else:
             kind, written = WriteKind.UPDATE, writer.update(bulk.mask & writer.mask, bulk.keys, bulk.records)
         if not written.problems:
-            rids = [entry.rid for entry in bulk.entries]
-            write = _table_write(part, kind, written, cast("list[WireRow]", written.rows), rids)
+            write = _table_write(part, kind, written, cast("list[WireRow]", written.rows), bulk.rids)
             with suppress(RowRefused):
                 self._count(write, await self.delivery.write(write))
                 if bulk.is_new:
-                    self._link(part, bulk.keys, rids)
+                    self._link(part, bulk.keys, bulk.rids)
                 return
         items = bulk.items()
         await self._write_alive(part, writer, items, Gathered({part.id: items}, {}, {}, set(), set()))
@@ -287,7 +286,7 @@ def _table_write(
     kind: WriteKind,
     written: Written,
     rows: list[WireRow],
-    rids: list[int],
+    rids: Sequence[int],
     key: tuple[str, ...] = (),
     assigned: str | None = None,
 ) -> TableWrite:

@@ -6,14 +6,17 @@ NUL) and numbers at the packing's limits, against plain dicts; transactions end 
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.hub import recent
 from engine.hub.packed import DIGITS_MAX, LARGE_END, SMALL_END, pairs, plain_integers, read_key, stored_key
-from engine.hub.recent import Recent
+from engine.hub.recent import Recent, Runs
 from engine.hub.sqlite import SqliteHub, memory_hub
 from engine.hub.transaction import HubTransaction
-from engine.model.record import CHANGE, Entry, encode_entry
+from engine.model.births import Births
+from engine.model.record import CHANGE, Entry, Value, bits, encode_entry
 from engine.runtime.clock import SystemClock
 
 PLACE = 7
@@ -43,18 +46,21 @@ keys = st.lists(numbers | texts | odd, unique=True, max_size=20)
 
 
 def entry(seq: int, rid: int) -> Entry:
-    return Entry(seq, rid, 1, 1, 0, 1, 0, 0 if seq == rid else rid, CHANGE, 0, (True, f"{seq}"))
+    return Entry(seq, rid, 1, 1, 0, 3, 0, 0 if seq == rid else rid, CHANGE, 0, (True, f"{seq}"))
+
+
+def births(first: int, count: int) -> Births:
+    return Births(first, 1, 1, 0, [0] * count, [(True, f"{seq}") for seq in range(first, first + count)])
 
 
 def born(hub: SqliteHub, count: int) -> list[int]:
     """`count` new records; their rids."""
 
     def bear(tx: HubTransaction) -> list[int]:
-        first = tx.last_seq + 1
-        entries = [entry(seq, seq) for seq in range(first, first + count)]
-        if entries:
-            tx.append_all(entries, [encode_entry(e) for e in entries])
-        return [e.rid for e in entries]
+        new = births(tx.last_seq + 1, count)
+        if count:
+            tx.append_births(new)
+        return list(new.rids)
 
     return hub.transact_now(bear)
 
@@ -113,6 +119,19 @@ def test_the_current_entry_is_the_last_one(changes: list[int], after: int) -> No
     hub.transact_now(look)
 
 
+values = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | texts
+
+
+@given(st.integers(1, 3).flatmap(lambda n: st.lists(st.tuples(*[values] * n), min_size=1, max_size=8)), st.data())
+def test_births_are_encoded_as_their_entries_are(records: list[tuple[Value, ...]], data: st.DataObject) -> None:
+    times = data.draw(st.lists(st.integers(0, 2**52), min_size=len(records), max_size=len(records)))
+    found = Births(data.draw(st.integers(1, 2**40)), 3, 2, 5, times, records)
+    assert found.encoded() == [encode_entry(entry) for entry in found]
+    for entry, record, rid in zip(found, records, found.rids, strict=True):
+        assert (entry.seq, entry.rid, entry.values) == (rid, rid, record)
+        assert [n for n, value in enumerate(record) if value is not None] == bits(entry.mask)
+
+
 @given(keys)
 def test_plain_integers_are_those_that_come_back(found: list[str]) -> None:
     stored = [stored_key(key) for key in found]
@@ -137,20 +156,43 @@ def test_pairs_are_packed_in_order_or_not_at_all(found: list[tuple[int, int]]) -
         assert [(n // SMALL_END, n % SMALL_END + 100) for n in packed] == sorted(found)
 
 
-@given(st.lists(st.integers(1, 7), min_size=1, max_size=30), st.integers(1, 10))
-def test_the_newest_entries_are_read_whole_or_not_at_all(runs: list[int], entries_max: int) -> None:
-    recent, last = Recent(entries_max), 5
-    for length in runs:
-        recent.add([entry(seq, seq) for seq in range(last + 1, last + 1 + length)])
-        last += length
-        for after in range(last + 1):
-            for until in (after + 1, last, last + 1):
-                found = recent.read(after, until)
-                if found is not None:
-                    assert [e.seq for e in found] == list(range(after + 1, until + 1))
-                    assert until <= last
-        kept = min(entries_max, last - 5)
-        assert recent.read(last - kept, last) is not None
+@given(
+    st.lists(st.tuples(st.integers(1, 7), st.booleans()), min_size=1, max_size=30),
+    st.integers(1, 10),
+    st.integers(1, 6),
+    st.integers(0, 40),
+)
+def test_the_newest_entries_are_read_whole_or_not_at_all(
+    commits: list[tuple[int, bool]], entries_max: int, list_max: int, bytes_max: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recent, "BIRTHS_MIN", 3)
+        patch.setattr(recent, "LIST_MAX", list_max)
+        newest, last = Recent(entries_max, bytes_max), 5
+        expected: dict[int, Entry] = {}
+        for count, are_births in commits:
+            added, new = Runs(), births(last + 1, count)
+            if are_births:
+                added.extend(last + 1, new)
+            else:
+                for n in range(count):
+                    added.append(new[n])
+            expected.update((e.seq, e) for e in new)
+            newest.add(added, count)
+            last += count
+            for after in range(last + 1):
+                for until in (after + 1, last, last + 1):
+                    found, found_births = newest.read(after, until), newest.births(after, until)
+                    for entries in (found, found_births):
+                        if entries is not None:
+                            assert list(entries) == [expected[seq] for seq in range(after + 1, until + 1)]
+            # An entry is a byte here.
+            if last - 5 <= bytes_max:
+                kept = min(entries_max, last - 5)
+                assert newest.read(last - kept, last) is not None
+            # No more than is wanted, and the run that this begins in: a commit, or a list.
+            most = min(entries_max, bytes_max) + 7 + list_max
+            assert last - 5 <= most or newest.read(last - most, last) is None
 
 
 @given(st.lists(st.tuples(texts | odd, st.integers(1, 5)), max_size=10))
