@@ -64,7 +64,16 @@ SITE = Entity(
         Field(name="label", type=Type.TEXT),
     ),
 )
+PART = Entity(
+    name="part",
+    fields=(
+        Field(name="alive", type=Type.BOOLEAN),
+        Field(name="code", type=Type.TEXT),
+        Field(name="note", type=Type.TEXT),
+    ),
+)
 TEXTS = ("name", "phone", "credit", "street", "city")
+PARTS = "parts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +88,7 @@ class Kit:
     is_assigned: bool
     soft_delete: str | None = None
 
-    def create(self, clock: Clock) -> MemoryDatabase:
+    def create(self, clock: Clock, *, has_parts: bool = False) -> MemoryDatabase:
         database = MemoryDatabase(self.name, self.form, now=clock.now)
         key = Column(
             name="id",
@@ -102,9 +111,12 @@ class Kit:
             Shape(name=self.sites, form=self.form, key=("id",), columns=(key, owner, label)),
             foreign_keys=[ForeignKey(columns=("account",), table=self.accounts)],
         )
+        if has_parts:
+            texts = [Column(name=n, kind=Kind.TEXT, type="text", is_nullable=n != "id") for n in ("id", "code", "note")]
+            database.create_table(Shape(name=PARTS, form=self.form, key=("id",), columns=tuple(texts)))
         return database
 
-    def mapping(self) -> PlainMapping:
+    def mapping(self, *, has_parts: bool = False) -> PlainMapping:
         rule = KeyRule.ASSIGNED if self.is_assigned else KeyRule.UUID
         accounts = PlainPlace(
             table=self.accounts,
@@ -117,7 +129,11 @@ class Kit:
         fields = {"account": "account", "label": "label"}
         references = {"account": self.accounts}
         sites = PlainPlace(table=self.sites, entity="site", fields=fields, key_rule=rule, references=references)
-        return PlainMapping(places=(accounts, sites))
+        if not has_parts:
+            return PlainMapping(places=(accounts, sites))
+        fields = {"code": "code", "note": "note"}
+        parts = PlainPlace(table=PARTS, entity="part", fields=fields, key_rule=KeyRule.UUID)
+        return PlainMapping(places=(accounts, sites, parts))
 
 
 def _columns(prefix: str) -> dict[str, str]:
@@ -155,13 +171,15 @@ class SimulatedHub(SqliteHub):
 @dataclass
 class Simulation:
     """One world. `has_deletes`: users delete customers. `has_twins`: users enter customers whom another system has.
-    `has_modes`: in some lives a system is only read from. `has_retention`: what no decision needs goes at once."""
+    `has_modes`: in some lives a system is only read from. `has_retention`: what no decision needs goes at once.
+    `has_imports`: users load many parts at once and change many at once, which the engine takes as bulks."""
 
     seed: int
     has_deletes: bool = True
     has_twins: bool = True
     has_modes: bool = False
     has_retention: bool = False
+    has_imports: bool = False
     crashes: int = 0
     log: io.StringIO = field(default_factory=io.StringIO)
 
@@ -170,7 +188,7 @@ class Simulation:
         self.clock = WorldClock()
         self.faults = Faults.swarm(self.seed, now=self.clock.monotonic)
         self.faults.rng = Random(self.seed + 1)
-        self.databases = {kit.name: kit.create(self.clock) for kit in KITS}
+        self.databases = {kit.name: kit.create(self.clock, has_parts=self.has_imports) for kit in KITS}
         self.kits = {kit.name: kit for kit in KITS}
         self.connection = connect(None)
         migrate(self.connection, self.clock)
@@ -244,10 +262,15 @@ class Simulation:
 
         def enrol(tx: HubTransaction) -> Topology:
             systems = [
-                Enrolment(name=kit.name, mapping=kit.mapping(), is_source=True, is_target=kit.name not in self.sending)
+                Enrolment(
+                    name=kit.name,
+                    mapping=kit.mapping(has_parts=self.has_imports),
+                    is_source=True,
+                    is_target=kit.name not in self.sending,
+                )
                 for kit in KITS
             ]
-            topology = enroll(tx, hub.hub_id, (ACCOUNT, SITE), systems)
+            topology = enroll(tx, hub.hub_id, (ACCOUNT, SITE, PART), systems)
             forget_absent_sources(tx, topology)
             return topology
 
@@ -300,8 +323,11 @@ class Simulation:
         kit = self.rng.choice(KITS)
         try:
             with self.databases[kit.name].transaction() as transaction:
-                for _ in range(self.rng.choice((1, 1, 1, 2, 4))):
-                    self._step(kit, transaction)
+                if self.has_imports and self.rng.random() < 0.5:
+                    self._import(kit, transaction)
+                else:
+                    for _ in range(self.rng.choice((1, 1, 1, 2, 4))):
+                        self._step(kit, transaction)
         except RowRefused:
             # A constraint of the user's own database; the application shows a message, nothing is written.
             self._forget()
@@ -339,9 +365,28 @@ class Simulation:
             if str(row[kit.columns["email"]]) not in self.with_sites:
                 self._delete(kit, transaction, row)
 
+    def _import(self, kit: Kit, transaction: MemoryTransaction) -> None:
+        """Many parts that are new, or one column of many parts; seldom a few that go."""
+        parts = self.databases[kit.name].rows(PARTS)
+        kind = self.rng.choices(("insert", "update", "delete"), (4, 4, 1))[0]
+        chosen = self.rng.sample(parts, min(len(parts), self.rng.randrange(1, 9)))
+        if kind == "insert" or not parts:
+            for _ in range(self.rng.randrange(1, 13)):
+                code = self._value(kit, None)
+                note = None if self.rng.random() < 0.1 else self._value(kit, None)
+                transaction.insert(PARTS, {"id": f"p{code}", "code": code, "note": note})
+        elif kind == "update":
+            for part in chosen:
+                transaction.update(PARTS, (part["id"],), {"note": self._value(kit, part["note"])})
+        elif self.has_deletes and self._is_copied():
+            for part in chosen[:2]:
+                transaction.delete(PARTS, (part["id"],))
+
     def _is_copied(self) -> bool:
         """Before the first copy is complete, a row that comes and goes was never there for the engine."""
-        return self._hub_rows("select count(*) from snapshot where is_done") == [(2 * len(KITS),)]
+        return self._hub_rows("select count(*) from snapshot where is_done") == [
+            ((3 if self.has_imports else 2) * len(KITS),)
+        ]
 
     def _living(self, kit: Kit) -> list[dict[str, Wire]]:
         rows = self.databases[kit.name].rows(kit.accounts)
@@ -449,6 +494,14 @@ class Simulation:
                 f"accounts of crm and {name} differ:{_differ(tables['crm'], tables[name])}"
             )
             assert sites[name] == sites["crm"], f"sites of crm and {name} differ:{_differ(sites['crm'], sites[name])}"
+        if self.has_imports:
+            parts = {
+                name: sorted((str(row["code"]), str(row["note"])) for row in database.rows(PARTS))
+                for name, database in self.databases.items()
+            }
+            for name, found in parts.items():
+                assert len({code for code, _ in found}) == len(found), f"{name} has parts twice"
+                assert found == parts["crm"], f"parts of crm and {name} differ:{_differ(parts['crm'], found)}"
         canonical = sorted(
             tuple(None if v is None else str(v) for v in entry.values[1:])
             for entry in self.records()

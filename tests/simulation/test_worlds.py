@@ -9,12 +9,14 @@ The tests of the tests break the engine on purpose, each in one way, and the sam
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from engine.hub import recent
 from engine.hub.transaction import Conflict, HubTransaction
 from engine.model.change import Batch
-from engine.pipeline import flow, settle
+from engine.pipeline import flow, gather, settle
 from engine.pipeline.deliver import Deliverer
 from engine.pipeline.slow import Slow
 from engine.testing.memory import MemoryDatabase
@@ -48,6 +50,22 @@ def test_worlds_with_deletes_settle_in_agreement() -> None:
 
 def test_worlds_in_which_customers_are_entered_twice_settle_in_agreement() -> None:
     run_worlds(lambda seed: Simulation(2000 + seed, has_deletes=True, has_twins=True), WORLDS)
+
+
+def test_worlds_in_which_many_rows_come_at_once_settle_in_agreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "BIRTHS_MIN", 2)
+    bulks = {True: 0, False: 0}
+    born = gather._born  # pyright: ignore[reportPrivateUsage]
+
+    def counted(*args: Any) -> gather.Bulk | None:
+        bulk = born(*args)
+        bulks[bulk is not None] += 1
+        return bulk
+
+    monkeypatch.setattr(gather, "_born", counted)
+    run_worlds(lambda seed: Simulation(6000 + seed, has_imports=True), WORLDS)
+    run_worlds(lambda seed: Simulation(7000 + seed, has_imports=True, has_modes=True, has_retention=True), WORLDS // 2)
+    assert min(bulks.values()) > WORLDS
 
 
 def test_the_same_seed_is_the_same_world() -> None:
