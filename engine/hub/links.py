@@ -28,12 +28,18 @@ class Links:
         """What is to be in `_rids` too, should anybody ask: place → keys and rids."""
         self._links: dict[tuple[int, int], tuple[list[str], list[int]]] = {}
         """Rows not written yet: (place, seq) → keys and rids."""
+        self._bulks: list[tuple[int, int, Sequence[str], Sequence[int]]] = []
+        """More of them, each as it came: place, seq, keys and rids."""
+        self._numbered: tuple[Sequence[str], list[int] | None] = ((), None)
+        """The keys that were last asked for, and their numbers: they are linked next, most often."""
 
     def clear_links(self) -> None:
         """Forget what was cached for the length of the transaction."""
         self._rids = {}
         self._runs = {}
         self._links = {}
+        self._bulks = []
+        self._numbered = ((), None)
 
     def _known(self, place: int) -> dict[str, int]:
         """Key → rid as far as it is in memory."""
@@ -52,7 +58,7 @@ class Links:
     def load_rids(self, place: int, keys: Iterable[str]) -> dict[str, int]:
         """Key → rid for the known ones among `keys`, and perhaps for others."""
         known = self._known(place)
-        wanted = list(keys)
+        wanted = keys if isinstance(keys, list) else list(keys)
         if known:
             wanted = [key for key in wanted if key not in known]
         for found, bound in self.asked(place, wanted):
@@ -71,14 +77,14 @@ class Links:
         share pages, and so do the journal rows they lead to."""
         if not keys:
             return []
-        numbers = plain_integers(keys)
+        numbers = self._numbers(keys)
         if numbers is not None:
             row = self.connection.execute("select max(key) from link where place = ?", (place,)).fetchone()
             greatest = row[0] if row else None
             if greatest is None or (isinstance(greatest, int) and min(numbers) > greatest):
                 # Numbers handed out since: none of them can be there.
                 return []
-            numbers.sort()
+            numbers = sorted(numbers)
             return [(list(map(str, numbers)), integers(numbers))]
         stored = [stored_key(key) for key in keys]
         numbers = sorted(key for key in stored if isinstance(key, int))
@@ -133,9 +139,7 @@ class Links:
         """`link` for many."""
         if not keys:
             return
-        waiting = self._links.setdefault((place, seq), ([], []))
-        waiting[0].extend(keys)
-        waiting[1].extend(rids)
+        self._bulks.append((place, seq, keys, rids))
         # A first copy or bulk load links each key once and is not asked for it again.
         self._runs.setdefault(place, []).append((keys, rids))
 
@@ -171,10 +175,27 @@ class Links:
             waiting, self._links = self._links, {}
             for (place, seq), (keys, rids) in waiting.items():
                 self._insert(place, seq, keys, rids)
+        if self._bulks:
+            bulks, self._bulks = self._bulks, []
+            for bulk in bulks:
+                self._insert(*bulk)
 
-    def _insert(self, place: int, seq: int, keys: list[str], rids: list[int]) -> None:
+    def _numbers(self, keys: Sequence[str]) -> list[int] | None:
+        """`plain_integers`; not to be changed."""
+        if self._numbered[0] is not keys:
+            self._numbered = (keys, plain_integers(keys))
+        return self._numbered[1]
+
+    def _insert(self, place: int, seq: int, keys: Sequence[str], rids: Sequence[int]) -> None:
+        numbers = self._numbers(keys)
+        if numbers is not None and _is_counted(rids) and numbers == sorted(numbers):
+            # A bulk load: both ascend together.
+            self.connection.execute(
+                "insert into link (place, key, rid, seq) select ?1, c.value, ?2 + c.rowid - 1, ?3 from carray(?4) c",
+                (place, rids[0], seq, integers(numbers)),
+            )
+            return
         base = min(rids)
-        numbers = plain_integers(keys)
         packed = None if numbers is None else pairs(numbers, rids, base)
         if packed is not None:
             self.connection.execute(
@@ -188,6 +209,11 @@ class Links:
             "insert into link (place, key, rid, seq) select ?1, c.value ->> 0, c.value ->> 1, ?2 from json_each(?3) c",
             (place, seq, _encode_pairs(rows).decode()),
         )
+
+
+def _is_counted(rids: Sequence[int]) -> bool:
+    """Whether each is one more than the one before."""
+    return list(range(rids[0], rids[0] + len(rids))) == list(rids)
 
 
 def _order(row: tuple[str | int, int]) -> tuple[int, str]:

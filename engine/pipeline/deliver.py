@@ -89,10 +89,10 @@ class Deliverer:
                 )
             outcome = Outcome(refusals=prepared(tx, self.system, marker), is_written=True)
             refused = {r.parked.rid for r in outcome.refusals if r.parked.rid is not None}
-            fresh: Fresh = {}
+            fresh = Fresh()
             for a in assigned:
                 if a.place in places:
-                    fresh.setdefault(places[a.place], {})[a.rid] = a.key
+                    fresh.add(places[a.place], [a.key], [a.rid])
                     outcome.links.add(places[a.place], a.key, a.rid)
             after = cursor
             while after < marker:
@@ -134,10 +134,7 @@ class Deliverer:
 
     async def _send(self, previous: Delivered | None, settled: anyio.Event | None) -> Delivered | None:
         """The next delivery, up to the target's commit. `previous`: one that is being settled; it is, at `settled`."""
-        fresh: Fresh = {}
-        if previous is not None:
-            links = previous.outcome.links.places
-            fresh = {place: dict(zip(rids, keys, strict=True)) for place, (keys, rids) in links.items()}
+        fresh = Fresh(None if previous is None else previous.outcome.links.places)
 
         def next_stretch(tx: HubTransaction) -> tuple[int, int, Gathered | None]:
             cursor = tx.system(self.system.id, "cursor")[0] if previous is None else previous.until

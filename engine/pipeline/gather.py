@@ -6,7 +6,7 @@ this target.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -83,8 +83,32 @@ class Gathered:
         return not self.items and self.bulk is None
 
 
-Fresh = dict[int, dict[int, str]]
-"""Keys handed out in a delivery that is not committed yet: place → rid → key."""
+class Fresh:
+    """Keys handed out in deliveries that the hub has not written down yet. A bulk brings many, and nobody asks for
+    most of them one by one."""
+
+    def __init__(self, links: Mapping[int, tuple[Sequence[str], Sequence[int]]] | None = None) -> None:
+        """`links`: place → keys and rids."""
+        self._runs: dict[int, list[tuple[Sequence[str], Sequence[int]]]] = {}
+        self._keys: dict[int, dict[int, str]] = {}
+        for place, (keys, rids) in (links or {}).items():
+            self.add(place, keys, rids)
+
+    def add(self, place: int, keys: Sequence[str], rids: Sequence[int]) -> None:
+        self._runs.setdefault(place, []).append((keys, rids))
+
+    def keys(self, place: int) -> Mapping[int, str]:
+        """Rid → key."""
+        known = self._keys.setdefault(place, {})
+        for keys, rids in self._runs.pop(place, ()):
+            known.update(zip(rids, keys, strict=True))
+        return known
+
+    def has_any(self, place: int, keys: set[str]) -> bool:
+        """Whether one of these keys was handed out."""
+        return any(not keys.isdisjoint(some) for some, _ in self._runs.get(place, ())) or (
+            place in self._keys and not keys.isdisjoint(self._keys[place].values())
+        )
 
 
 def gather(
@@ -184,9 +208,8 @@ def _newcomers(
         keys = allocate(topology.hub_id, rids, records)
     except ValueRefused:
         return None
-    if len(set(keys)) < len(keys) or has_any(tx.load_rids(part.id, keys), keys):
-        return None
-    if has_any(set(fresh.get(part.id, {}).values()), keys):
+    own = set(keys)
+    if len(own) < len(keys) or fresh.has_any(part.id, own) or has_any(tx.load_rids(part.id, keys), keys):
         return None
     return Bulk(part, 0, True, entries, rids, records, keys)
 
@@ -312,7 +335,7 @@ def _referred(
 
 def _keys(tx: HubTransaction, place: int, rids: list[int], fresh: Fresh) -> dict[int, str]:
     keys = tx.keys_of(place, rids)
-    handed_out = fresh.get(place)
+    handed_out = fresh.keys(place)
     if handed_out:
         keys.update((rid, handed_out[rid]) for rid in rids if rid in handed_out)
     return keys
@@ -333,7 +356,7 @@ def _name_newcomers(tx: HubTransaction, topology: Topology, items: dict[int, lis
                 item.problem = problem
         known = tx.load_rids(place, [item.key for item in new if item.key is not None])
         # A key handed out before counts, whether the hub has written it down yet or not.
-        given = set(fresh.get(place, {}).values())
+        given = set(fresh.keys(place).values())
         for item in new:
             key = item.key
             if key is None:

@@ -141,7 +141,7 @@ class Writing:
             assert isinstance(rid, int)
             rid = gathered.aliases.get(rid, rid)
             place = self.system.place(name).id
-            key = self.fresh.get(place, {}).get(rid) or gathered.keys.get(place, {}).get(rid)
+            key = self.fresh.keys(place).get(rid) or gathered.keys.get(place, {}).get(rid)
             if key is None:
                 return None, (rid, item.part.entity.fields[n].name)
             row = (*row[:n], key, *row[n + 1 :])
@@ -222,7 +222,7 @@ class Writing:
             part = items[0].part
             if write.assigned is not None:
                 rids = [item.rid for item in items]
-                self.fresh.setdefault(part.id, {}).update(zip(rids, result.keys, strict=True))
+                self.fresh.add(part.id, result.keys, rids)
                 self.outcome.links.extend(part.id, result.keys, rids)
             elif write.kind is WriteKind.INSERT:
                 new = [item for item in items if item.is_new]
@@ -238,7 +238,7 @@ class Writing:
     def _link(self, part: PlacePart, keys: Sequence[str], rids: Sequence[int]) -> None:
         """Note new rows; children of the same delivery find their keys, where a mapped entity refers to them."""
         if any(n == part.entity.name for p in self.system.places for _, n in p.entity.references):
-            self.fresh.setdefault(part.id, {}).update(zip(rids, keys, strict=True))
+            self.fresh.add(part.id, keys, rids)
         elif self.is_long:
             self._made.extend(part.id, keys, rids)
             return

@@ -23,7 +23,7 @@ from engine.model.table import Shape
 from engine.model.value import CanonicalRow
 from engine.pipeline.canonicalize import CanonicalBatch, CanonicalSegment, PlaceRows
 from engine.pipeline.commit import Committer
-from engine.pipeline.gather import Item, gather
+from engine.pipeline.gather import Fresh, Item, gather
 from engine.pipeline.settle import Outcome, Refusal, retry, settle
 from engine.pipeline.topology import PlacePart, SystemPart, Topology, entity_part
 from engine.ports import Allocate, CanonicalTest, Deletes, KeyRule, MatchKeys, Place, Reader, Writer
@@ -206,7 +206,7 @@ class World:
             return False
         tx.flush()
         outcome = Outcome(is_written=True)
-        gathered = gather(tx, self.topology, part, cursor, until, {})
+        gathered = gather(tx, self.topology, part, cursor, until, Fresh())
         outcome.rids |= gathered.rids
         bulk = [gathered.bulk.items()] if gathered.bulk else []
         for items in (*gathered.items.values(), *bulk):
