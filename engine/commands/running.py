@@ -71,6 +71,9 @@ async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending
     from engine.config.load import load_config
     from engine.telemetry.log import Log
 
+    # The hub's threads need Python's lock for moments between statements; a lane that computes keeps it for a whole
+    # interval. Measured with 5 ms, Python's own, and 0.5 ms: 2 to 7 percent more rows/s.
+    sys.setswitchinterval(0.0005)
     # Batches are acyclic: the collector would only walk thousands of live tuples again and again.
     gc.collect()
     gc.freeze()

@@ -27,6 +27,7 @@ from engine.errors import (
 from engine.plugin import Site, load_plugin
 from engine.ports import Role
 from engine.secret import Secret
+from plugins.postgres.apply_refusals import DRIVER_ERRORS
 from plugins.postgres.catalog import joined_name, split_name
 from plugins.postgres.config import (
     PostgresConfig,
@@ -84,7 +85,7 @@ async def both(dsn: str) -> AsyncGenerator[list[Any]]:
 
 
 async def failure(connection: Any, sql: str) -> BaseException:
-    with pytest.raises((psycopg.Error, asyncpg.PostgresError, asyncpg.InterfaceError)) as raised:
+    with pytest.raises((psycopg.Error, *DRIVER_ERRORS)) as raised:
         await connection.execute(sql)
     return raised.value
 
