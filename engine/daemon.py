@@ -28,6 +28,7 @@ from engine.pipeline.signals import Bell, Signals
 from engine.pipeline.topology import SystemPart, Topology
 from engine.ports import Source, System, Target
 from engine.telemetry.log import Log
+from engine.telemetry.progress import Progress
 
 PAUSE_SECONDS_MIN = 0.5
 PAUSE_SECONDS_MAX = 60.0
@@ -116,6 +117,8 @@ class Daemon:
         self._drain = anyio.Event()
         self._stop_now = anyio.Event()
         self._rows = {part: [0, 0] for part in topology.systems}
+        self._progress = Progress(log, hub.transaction.clock.monotonic)
+        self._last_seq = 0
 
     def _make_lanes(self) -> Iterator[Lane]:
         for member in self.members:
@@ -127,6 +130,7 @@ class Daemon:
 
     async def run(self, *, until_settled: bool = False, with_signals: bool = True) -> Ending:
         """Run until a signal, `stop()`, or with `until_settled` until every lane has nothing left to do."""
+        self._last_seq = await self.hub.read(lambda tx: tx.last_seq)
         self.log.event("daemon.started", systems=len(self.members), lanes=len(self.lanes), epoch=self.hub.epoch)
         async with anyio.create_task_group() as tasks:
             sources, targets = anyio.CancelScope(), anyio.CancelScope()
@@ -370,6 +374,7 @@ class Daemon:
 
     async def _committed(self, part: SystemPart, counts: Counts, batch: CanonicalBatch) -> None:
         self._rows[part.id][0] += counts.read
+        self._last_seq = max(self._last_seq, counts.last_seq)
         if counts.entries or counts.read:
             self.log.debug(
                 "capture.batch",
@@ -382,6 +387,9 @@ class Daemon:
                 conflicts=counts.conflicts,
                 seq=counts.last_seq,
             )
+        tables = {place.id: place.place.table for place in part.places}
+        for table, last, rows in {(tables[place], last, rows) for place, last, rows in batch.done}:
+            self._progress.copied(part.name, table, rows, is_done=last is None)
         for segment in batch.segments:
             for event in segment.events:
                 name = "capture.reshaped" if event.kind.value == "reshaped" else "capture.held"
@@ -396,6 +404,7 @@ class Daemon:
     async def _delivered(self, part: SystemPart, delivered: Delivered) -> None:
         outcome = delivered.outcome
         self._rows[part.id][1] += outcome.rows_written
+        self._progress.delivered(part.name, outcome.rows_written, self._last_seq - delivered.until)
         self.log.debug(
             "deliver.done",
             system=part.name,
