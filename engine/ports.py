@@ -48,6 +48,8 @@ class Finding:
     sql: str = ""
     """The exact SQL that mends it, where there is any."""
     is_fatal: bool = True
+    by_setup: bool = False
+    """`concord setup` mends it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

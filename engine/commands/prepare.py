@@ -12,6 +12,7 @@ from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.config.model import SystemConfig
+    from engine.ports import Finding
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -89,18 +90,23 @@ async def _check(file: Path, only: str | None, is_json: bool) -> None:
                 "systems": [system.name for system in chosen],
                 "findings": [
                     {"system": name, "path": f.path, "message": f.message, "hint": f.hint, "sql": f.sql,
-                     "is_fatal": f.is_fatal}
+                     "is_fatal": f.is_fatal, "by_setup": f.by_setup}
                     for name, f in results
                 ],
             }
         )  # fmt: skip
     else:
         for name, finding in results:
-            say(f"{name}: {'problem' if finding.is_fatal else 'remark'}: {finding.path}: {finding.message}")
-            if finding.hint:
-                say(f"    {finding.hint}")
-            if finding.sql:
-                say("    " + finding.sql.strip().replace("\n", "\n    "))
+            # What `concord setup` does is told in one line below: nobody has to run its SQL by hand.
+            if not (finding.by_setup and finding.is_fatal):
+                _say_finding(name, finding)
+        for system in chosen:
+            steps = [f"{f.path}: {f.message}" for n, f in results if n == system.name and f.by_setup and f.is_fatal]
+            if steps:
+                say(f"{system.name}: problem: not set up, {len(steps)} steps are missing")
+                for step in steps:
+                    say(f"    {step}")
+                say(f"    Run `concord setup {system.name}`; with --dry-run it prints the SQL.")
         names = ", ".join(system.name for system in chosen)
         if fatal:
             say(f"{len(fatal)} problems, {len(results) - len(fatal)} remarks ({names})")
@@ -108,6 +114,14 @@ async def _check(file: Path, only: str | None, is_json: bool) -> None:
             say(f"ready: {names} ({len(results)} remarks)")
     if fatal:
         raise typer.Exit(Exit.DIFFERENCES)
+
+
+def _say_finding(system: str, finding: Finding) -> None:
+    say(f"{system}: {'problem' if finding.is_fatal else 'remark'}: {finding.path}: {finding.message}")
+    if finding.hint:
+        say(f"    {finding.hint}")
+    if finding.sql:
+        say("    " + finding.sql.strip().replace("\n", "\n    "))
 
 
 def setup(

@@ -129,6 +129,7 @@ def _of_slot(server: Server, slot: Slot | None, name: str, free: tuple[int, int]
             message="the replication slot does not exist",
             hint="Run `concord setup`.",
             sql=f"select pg_catalog.pg_create_logical_replication_slot('{name}', 'pgoutput');",
+            by_setup=True,
         )
     elif slot.trouble:
         yield Finding(
@@ -165,7 +166,7 @@ def _of_publication(
 ) -> Iterator[Finding]:
     path = f"publication {name}"
     if publication is None:
-        yield Finding(path=path, message="it does not exist", hint="Run `concord setup`.")
+        yield Finding(path=path, message="it does not exist", hint="Run `concord setup`.", by_setup=True)
         return
     missing = [op for op in _OPERATIONS if op not in publication.operations]
     if missing:
@@ -256,7 +257,7 @@ def _of_target(server: Server, catalog: Catalog) -> Iterator[Finding]:
         yield Finding(path="server", message="this is a standby; nothing can be written to it")
     for name in (joined_name(*MARKER), "concord.identity"):
         if name not in catalog.tables:
-            yield Finding(path=name, message="the table does not exist", hint="Run `concord setup`.")
+            yield Finding(path=name, message="the table does not exist", hint="Run `concord setup`.", by_setup=True)
 
 
 async def _of_privileges(

@@ -236,13 +236,13 @@ def _check(connection: Connection, path: Path, system: str, tables: Sequence[str
             yield Finding(path=table, message="there is no such table", hint=hint)
     idle = _plan_idle(connection, tables) if Role.SOURCE in role else []
     for step in _plan(connection, tables, role):
-        is_long = "create trigger" in step.sql
         yield Finding(
             path="setup",
-            message=f"still to do: {step.summary}",
-            hint=f"Run `concord setup {system}`{'; with --dry-run it prints the SQL' if is_long else ''}.",
-            sql="" if is_long else step.sql,
+            message=step.summary,
+            hint=f"Run `concord setup {system}`.",
+            sql=step.sql,
             is_fatal=step not in idle,
+            by_setup=True,
         )
     mode = connection.execute("pragma journal_mode").fetchone()
     if mode is not None and mode[0] != "wal":

@@ -157,7 +157,12 @@ def test_differences_have_a_code_of_their_own(agreed: Path) -> None:
 
 
 def test_before_set_up_check_finds_problems_and_commands_say_that_there_is_no_hub(folder: Path) -> None:
-    assert concord(folder, "check").exit_code == 3
+    checked = concord(folder, "check")
+    assert checked.exit_code == 3
+    assert "crm: problem: not set up, 4 steps are missing" in checked.stdout
+    assert "create table" not in checked.stdout
+    found = json.loads(concord(folder, "check", "--json").stdout)["findings"]
+    assert all(finding["sql"] for finding in found if finding["by_setup"])
     for words in (["status"], ["compare"], ["conflicts"], ["parked", "list"]):
         result = concord(folder, *words)
         assert result.exit_code == 9, words
