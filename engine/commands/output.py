@@ -39,7 +39,6 @@ class Exit(enum.IntEnum):
     DIFFERENCES = 3
     """It ran well and found differences, problems or something unhealthy."""
     NOT_FOUND = 4
-    REFUSED = 5
     SOURCE = 7
     TARGET = 8
     HUB = 9
