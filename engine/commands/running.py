@@ -77,7 +77,7 @@ async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending
     # Batches are acyclic: the collector would only walk thousands of live tuples again and again.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    gc.set_threshold(500_000, 20, 100)
     config = load_config(file)
     async with open_daemon(config, Log(format=log_format, level=level)) as daemon:
         return await daemon.run(until_settled=is_once)
