@@ -22,6 +22,7 @@ from crosswalk.compile import (
 )
 from crosswalk.convert import Loss
 from crosswalk.expression import SqlProblem, compile_write
+from crosswalk.plain_rows import PlainRows
 from engine.errors import ValueRefused
 from engine.model.entity import Entity, Type
 from engine.model.table import Column, Form, Kind, Shape
@@ -87,7 +88,12 @@ class CompiledWriter:
             refuse = _write_explainer(
                 self.block, key_pieces if has_key else [], [target.piece for target in targets], self._names
             )
-            namespace = self._names.objects | {"refuse": refuse, "REFUSALS": REFUSALS, "split": self._split}
+            namespace = self._names.objects | {
+                "refuse": refuse,
+                "REFUSALS": REFUSALS,
+                "split": self._split,
+                "PlainRows": PlainRows,
+            }
             exec(compile(source, f"<{self.block.system} {self.block.name} writer>", "exec"), namespace)
             columns = (*(self.block.key if has_key else ()), *constants, *(target.column for target in targets))
             found = self._functions[cached] = (columns, namespace["write"])
@@ -106,7 +112,10 @@ class CompiledWriter:
             values.append(f"x[{piece.columns[0]}]" if piece.is_plain and piece.columns[0] not in shared else piece.code)
         row = f"({', '.join(values)},)" if values else "()"
         if not shared and key_codes in ((), ("k",)):
-            return f"def write(keys, records):\n    return [{row} for k, x in zip(keys, records)], {{}}\n"
+            return (
+                f"def some(keys, records):\n    return [{row} for k, x in zip(keys, records)]\n"
+                "def write(keys, records):\n    return PlainRows(some, keys, records), {}\n"
+            )
         loads = "            p = split(k)\n" if len(key_codes) > 1 else ""
         loads += "".join(f"            c{i} = x[{i}]\n" for i in sorted(shared))
         return (

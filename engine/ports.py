@@ -164,7 +164,7 @@ class TableWrite:
     `rids[i]` is the record of `rows[i]`. `assigned`: the key column whose value the target hands out (INSERT only);
     then `key` is `(assigned,)`, the rows do not have it, and each (rid, key) is stored in `concord_identity` in the
     same transaction. `place` names the mapping block, for `concord_identity`. Wire values are in the form of
-    the table's `Shape`.
+    the table's `Shape`. `rows` may be read as often as needed; some are made where they are read.
     """
 
     table: str
@@ -172,7 +172,7 @@ class TableWrite:
     kind: WriteKind
     columns: tuple[str, ...]
     key: tuple[str, ...]
-    rows: list[WireRow]
+    rows: Sequence[WireRow]
     rids: Sequence[int]
     assigned: str | None = None
 
@@ -275,7 +275,7 @@ class Written:
     """Records turned into rows; `rows` runs parallel to them, None where there is a problem."""
 
     columns: tuple[str, ...]
-    rows: list[WireRow | None]
+    rows: Sequence[WireRow | None]
     problems: dict[int, ValueRefused] = field(default_factory=lambda: {})
 
 

@@ -33,7 +33,7 @@ _SEPARATOR: Final = "t\0\0\0"
 PATTERNS_MAX: Final = 64
 
 # Rows that become one document: enough that each costs little, and few enough that the document stays in the cache.
-MANY_ROWS: Final = 1_000
+MANY_ROWS: Final = 250
 FEW_ROWS: Final = 8
 # Wider rows than this gain nothing, and would be copied several times.
 WIDE_BYTES: Final = 4_096
@@ -170,7 +170,7 @@ def _compile_inserts(count: int, insert: Callable[[bytes], WireRow]) -> Callable
     separator = _SEPARATOR.encode()
     row_type: Any = tuple.__class_getitem__((str,) * count)
     decode: Callable[[bytes], list[WireRow | None]] = msgspec.msgpack.Decoder(list[row_type | None]).decode
-    # Where one row in a thousand has a null, every document has: then it is not worth the attempt, mostly.
+    # Where one row in a few hundred has a null, most documents have: then it is not worth the attempt, mostly.
     to_skip = skipped = 0
 
     def inserts(messages: list[bytes]) -> list[WireRow]:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.errors import RowRefused
 from engine.ports import TableWrite
 from plugins.postgres import apply_delivery
-from plugins.postgres.apply_text import PIECE_BYTES, Pieces, copy_text, text_rows
+from plugins.postgres.apply_text import PIECE_BYTES, SOME_ROWS, Pieces, copy_text, text_rows
 from tests.postgres_target.support import World, insert, update
 
 VALUES: dict[str, list[str]] = {
@@ -188,6 +189,29 @@ def test_copy_text_reads_back_as_the_rows(rows: list[tuple[str | None, ...]]) ->
     read = [tuple(map(_unescaped, line.split("\t"))) for line in text[:-1].split("\n")]
     assert read == text_rows(write)
     assert "\r" not in text
+
+
+@given(
+    st.dictionaries(st.integers(0, 2 * SOME_ROWS + 20), st.tuples(TEXTS, TEXTS), max_size=6),
+    st.sampled_from((SOME_ROWS - 1, SOME_ROWS, SOME_ROWS + 1, 2 * SOME_ROWS + 21)),
+)
+def test_what_one_part_of_a_copy_needs_does_not_reach_into_the_others(
+    odd: dict[int, tuple[str | None, ...]], size: int
+) -> None:
+    rows = [odd.get(n, (str(n), "plain")) for n in range(size)]
+    text = copy_text("crm", insert("public.t", ["a", "b"], rows)).decode()
+    assert [tuple(map(_unescaped, line.split("\t"))) for line in text[:-1].split("\n")] == rows
+
+
+@pytest.mark.parametrize(("text", "what"), [("a\0b", "a NUL character"), ("a\ud800", "half a surrogate pair")])
+@pytest.mark.parametrize("at", [0, SOME_ROWS, 2 * SOME_ROWS + 3])
+def test_what_no_text_can_hold_is_told_with_its_row(text: str, what: str, at: int) -> None:
+    rows: list[tuple[str | None, ...]] = [(str(n), "plain") for n in range(2 * SOME_ROWS + 5)]
+    rows[at] = (str(at), text)
+    with pytest.raises(RowRefused) as refused:
+        copy_text("crm", insert("public.t", ["a", "b"], rows))
+    assert what in refused.value.message
+    assert refused.value.row_index == at
 
 
 def _unescaped(field: str) -> str | None:
