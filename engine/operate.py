@@ -14,9 +14,10 @@ import msgspec
 from engine.errors import ConcordError
 from engine.hub.transaction import HubTransaction, Stretch
 from engine.model.record import Value, bits
+from engine.pipeline.again import append_again
 from engine.pipeline.backfill import order_backfill
 from engine.pipeline.settle import retry
-from engine.pipeline.slow import Slow, append_again
+from engine.pipeline.slow import Slow
 from engine.pipeline.topology import Topology
 
 BACKFILL = "backfill"

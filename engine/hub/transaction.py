@@ -92,6 +92,7 @@ class HubTransaction(Links):
         self._has_aliases: bool | None = None
         self._parked_keys: dict[int, set[str]] | None = None
         self._undecided: set[int] | None = None
+        self._astray: dict[int, dict[str, dict[int, int]]] | None = None
         self._last_seq: int | None = None
         self._clear()
 
@@ -115,7 +116,7 @@ class HubTransaction(Links):
         """The transaction was rolled back: nothing it left in memory is true."""
         self._clear()
         self._overlaid = self._stretched = self._has_aliases = self._last_seq = None
-        self._parked_keys = self._undecided = None
+        self._parked_keys = self._undecided = self._astray = None
         self.forget_links()
 
     # ------------------------------------------------------------------------------------------ the journal
@@ -467,6 +468,24 @@ class HubTransaction(Links):
             self.connection.execute(
                 "delete from parked where direction = 'source' and place = ? and key = ?", (place, key)
             )
+
+    def astray(self, place: int) -> dict[str, dict[int, int]]:
+        """By key: records whose deliveries up to a seq may have been made under it after it was no longer theirs. Kept
+        up to date."""
+        if self._astray is None:
+            self._astray = {}
+            for owner, key, rid, until in self.connection.execute("select place, key, rid, until from astray"):
+                self._astray.setdefault(owner, {}).setdefault(key, {})[rid] = until
+        return self._astray.setdefault(place, {})
+
+    def add_astray(self, place: int, key: str, rid: int, until: int) -> None:
+        self.astray(place).setdefault(key, {})[rid] = until
+        self.connection.execute("insert or replace into astray values (?, ?, ?, ?)", (place, key, rid, until))
+
+    def sweep_astray(self, place: int, seen: int) -> None:
+        """Forget what the system's log has shown."""
+        self.connection.execute("delete from astray where place = ? and until <= ?", (place, seen))
+        self._astray = None
 
     def park(self, parked: Parked) -> None:
         """Set aside, replacing what was parked for the same record or key; attempts add up."""

@@ -14,6 +14,7 @@ from engine.model.births import mask_of
 from engine.model.change import DELETE, EventKind, TableEvent
 from engine.model.record import CHANGE, Entry
 from engine.model.value import ABSENT, CanonicalRow
+from engine.pipeline.astray import take_hits
 from engine.pipeline.bulk import Arrived, take_changes, take_newcomers
 from engine.pipeline.canonicalize import CanonicalBatch, CanonicalSegment, PlaceRows
 from engine.pipeline.echoes import take_echoes
@@ -66,6 +67,7 @@ class Committer:
                     raise _unknown_delivery(self.system, segment.seen, cursor)
                 previous, seen = seen, max(seen, segment.seen)
                 tx.set_seen(self.system.id, seen)
+                take_hits(tx, self.topology, self.system, previous, seen)
                 for rows in segment.echoes:
                     counts.conflicts += take_echoes(self.topology, self.system, tx, rows, previous, seen)
             self._segment(tx, segment, seen if segment.seen_at_read is None else segment.seen_at_read, counts)
@@ -193,7 +195,7 @@ class Committer:
         time = min(rows.times[i], tx.clock.now() + self.topology.clock_skew)
         old_key = rows.old_keys.get(i)
         if old_key is not None:
-            slow.move_key(part, old_key, key)
+            slow.move_key(part, entity, old_key, key, seen)
         if rows.ops[i] == DELETE:
             slow.unpark_row(part, key)
             slow.delete(part, entity, key, time, seen)

@@ -13,6 +13,7 @@ from engine.model.change import EventKind
 from engine.model.entity import ALIVE
 from engine.model.record import Entry
 from engine.model.table import Shape
+from engine.pipeline.again import append_again
 from engine.pipeline.backfill import open_feed
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.capture import Capturer, replay_parked
@@ -21,7 +22,6 @@ from engine.pipeline.deliver import Delivered, Deliverer
 from engine.pipeline.resolve import NEVER
 from engine.pipeline.settle import SHAPE_CODES, make_due, retry_due
 from engine.pipeline.signals import Signals
-from engine.pipeline.slow import append_again
 from engine.pipeline.topology import SystemPart, Topology
 from engine.ports import Source, System, Target
 

@@ -10,8 +10,9 @@ import msgspec
 
 from engine.hub.transaction import HubTransaction, Parked, Stretch
 from engine.model.entity import ALIVE
+from engine.pipeline.again import append_again
 from engine.pipeline.gather import Gathered, document
-from engine.pipeline.slow import append_again, remove_double
+from engine.pipeline.slow import remove_double
 from engine.pipeline.topology import SystemPart, Topology
 from engine.ports import KeyRule
 

@@ -11,8 +11,10 @@ import msgspec
 
 from engine.hub.transaction import Conflict, HubTransaction, Overlay, Stretch
 from engine.model.entity import ALIVE
-from engine.model.record import AGAIN, CHANGE, PLACEHOLDER, Entry, Stamp, Value, bits
+from engine.model.record import CHANGE, PLACEHOLDER, Entry, Stamp, Value, bits
 from engine.model.value import ABSENT, CanonicalRow
+from engine.pipeline.again import append_again
+from engine.pipeline.astray import leave_key
 from engine.pipeline.identify import candidates
 from engine.pipeline.resolve import NEVER, Decisions, History, Rules, resolve, seen_of
 from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology
@@ -33,6 +35,10 @@ class Slow:
         self.tx = tx
         self.conflicts = 0
         self.reviews = 0
+        self._gone: set[tuple[int, str]] = set()
+        """Places and keys of rows that were deleted."""
+        self._pushed: dict[tuple[int, str], int] = {}
+        """Place and key → the record whose row had the key when another row got it, and has not got another yet."""
 
     def current(self, rid: int) -> Entry:
         entry = self.tx.current(rid)
@@ -140,6 +146,7 @@ class Slow:
     def delete(self, part: PlacePart, entity: EntityPart, key: str, time: int, seen: int) -> None:
         """A row is gone."""
         rid = self.tx.load_keys(part.id, [key]).get(key)
+        self._gone.add((part.id, key))
         if rid is None:
             return
         if rid in self.tx.left_of(part.id) or part.place.deletes is Deletes.KEEP:
@@ -153,11 +160,22 @@ class Slow:
         if rid is not None:
             self.tx.set_left(part.id, key, rid, is_left=True)
 
-    def move_key(self, part: PlacePart, old_key: str, key: str) -> None:
-        """A row's key changed: the record goes with it."""
-        rid = self.tx.load_keys(part.id, [old_key]).get(old_key)
-        if rid is not None and old_key != key:
-            self.tx.relink(part.id, key, rid)
+    def move_key(self, part: PlacePart, entity: EntityPart, old_key: str, key: str, seen: int) -> None:
+        """A row's key changed: the record goes with it. A deleted record whose row had the new key has none any more.
+
+        Where keys are checked at the end of a statement or transaction only, two rows may have one key for a moment:
+        the next that moves away from it is the one that had it first, as when keys are swapped in one statement.
+        """
+        known = self.tx.load_keys(part.id, [old_key, key])
+        rid, before = self._pushed.pop((part.id, old_key), None) or known.get(old_key), known.get(key)
+        if rid is None or old_key == key:
+            return
+        if before is not None and before != rid:
+            if self.current(before).value(ALIVE) is not False and (part.id, key) not in self._gone:
+                self._pushed[part.id, key] = before
+            leave_key(self.tx, self.system, entity, part, key, before, seen)
+        self.tx.relink(part.id, key, rid)
+        leave_key(self.tx, self.system, entity, part, old_key, rid, seen)
 
     def unpark_row(self, part: PlacePart, key: str) -> None:
         """A newer state of a row that was set aside has come: what was set aside is history."""
@@ -251,17 +269,6 @@ class Slow:
         )  # fmt: skip
         tx.append(new)
         return new
-
-
-def append_again(tx: HubTransaction, entry: Entry, mask: int, concerned: int) -> Entry:
-    """Journal a record's present version again: the fields in `mask`, for the systems concerned."""
-    seq = tx.last_seq + 1
-    again = Entry(
-        seq, entry.rid, entry.entity, 0, 0, mask, concerned, entry.seq, AGAIN, entry.seq, entry.values,
-        entry.stamps_without(0),
-    )  # fmt: skip
-    tx.append(again)
-    return again
 
 
 def remove_double(tx: HubTransaction, topology: Topology, part: PlacePart, key: str, rid: int) -> None:
