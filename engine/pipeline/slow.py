@@ -171,7 +171,7 @@ class Slow:
         if rid is None or old_key == key:
             return
         if before is not None and before != rid:
-            if self.current(before).value(ALIVE) is not False and (part.id, key) not in self._gone:
+            if self.current(before).value(ALIVE) and (part.id, key) not in self._gone:
                 self._pushed[part.id, key] = before
             leave_key(self.tx, self.system, entity, part, key, before, seen)
         self.tx.relink(part.id, key, rid)
