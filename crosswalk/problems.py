@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, cast
 
@@ -40,8 +41,8 @@ class Problems:
         if not self.found:
             return
         texts = tuple(dict.fromkeys(text for _, text in sorted(self.found, key=lambda found: found[0])))
-        count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
-        raise ConfigError(f"{what} {self.file} has {count}: {texts[0]}", problems=texts, file=str(self.file))
+        count = f"a problem: {texts[0]}" if len(texts) == 1 else f"{len(texts)} problems"
+        raise ConfigError(f"{what} {self.file} has {count}", problems=texts, file=str(self.file))
 
 
 def read_toml(file: FilePath, what: str) -> tuple[dict[str, Any], Problems]:
@@ -92,7 +93,7 @@ def convert_form(
         try:
             values[known[key].name] = msgspec.convert(value, known[key].type)
         except msgspec.ValidationError as error:
-            problems.add((*path, key), _plain(str(error)))
+            problems.add((*path, key), _plain(str(error)) + _choices(known[key].type, value))
             is_usable = is_usable and is_tolerant and not known[key].required
     for key, field in known.items():
         if field.required and key not in given:
@@ -106,6 +107,13 @@ def convert_form(
         # A form's own __post_init__.
         problems.add(path, _plain(str(error)))
         return None
+
+
+def _choices(wanted: object, value: object) -> str:
+    """`near` for a key that takes one of a few words."""
+    if isinstance(value, str) and isinstance(wanted, type) and issubclass(wanted, Enum):
+        return near(value, [str(choice.value) for choice in wanted])
+    return ""
 
 
 def describe(value: object) -> str:

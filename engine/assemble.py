@@ -10,6 +10,7 @@ import msgspec
 
 from crosswalk.dictionary import Dictionary, load_dictionary
 from crosswalk.mapping import SystemMapping, load_mapping
+from crosswalk.problems import near
 from engine.config.model import Config, SystemConfig
 from engine.daemon import Daemon, Member
 from engine.errors import ConfigError
@@ -17,7 +18,7 @@ from engine.hub.sqlite import SqliteHub, open_hub, read_hub
 from engine.hub.transaction import HubTransaction
 from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
 from engine.pipeline.topology import Topology
-from engine.ports import Role, Source, System, Target
+from engine.ports import Finding, Role, Source, System, Target
 from engine.runtime.clock import SystemClock
 from engine.secret import Secret
 from engine.telemetry.log import Log
@@ -29,15 +30,18 @@ class Meaning:
 
     dictionary: Dictionary
     mappings: dict[str, SystemMapping]
+    remarks: tuple[Finding, ...] = ()
+    """What is doubtful in the files, though it can be run."""
 
 
 def load_meaning(config: Config) -> Meaning:
     """Raises `ConfigError` with the problems of all files together."""
     problems: list[str] = []
     mappings: dict[str, SystemMapping] = {}
-    dictionary = load_dictionary(config.dictionary)
+    written = load_dictionary(config.dictionary)
     names = [system.name for system in config.systems]
-    dictionary = dictionary.for_systems(names, {system.name: system.role for system in config.systems})
+    roles = {system.name: system.role for system in config.systems}
+    dictionary = written.for_systems(names, roles)
     for system in config.systems:
         try:
             mappings[system.name] = load_mapping(
@@ -48,7 +52,32 @@ def load_meaning(config: Config) -> Meaning:
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError(f"the mappings have {count}", problems=tuple(problems))
-    return Meaning(dictionary=dictionary, mappings=mappings)
+    mapped = {place.entity for mapping in mappings.values() for place in mapping.places}
+    return Meaning(
+        dictionary=dictionary,
+        mappings=mappings,
+        remarks=tuple(_unplayed_owners(written, mapped, [roles.get(name) or name for name in names])),
+    )
+
+
+def _unplayed_owners(dictionary: Dictionary, mapped: set[str], roles: list[str]) -> list[Finding]:
+    """Owners that no system is, as with a dictionary for more systems than there are; or by a slip of the pen."""
+    fields: dict[str, list[str]] = {}
+    for entity in dictionary.entities:
+        for field in entity.fields:
+            if entity.name in mapped and field.owner and field.owner not in roles:
+                fields.setdefault(field.owner, []).append(f"{entity.name}.{field.name}")
+    return [
+        Finding(
+            path=f"owner {owner}",
+            message=f"no system plays this role, so nobody owns {', '.join(names[:3])}"
+            + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            + near(owner, roles),
+            hint="What follows wins there, else the field's policy. `role` in [systems.NAME] gives a system a role.",
+            is_fatal=False,
+        )
+        for owner, names in fields.items()
+    ]
 
 
 def role_of(config: SystemConfig) -> Role:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+# Loaded here: its plugin would load it for the summary, where a warning of trio's entry point is an error.
+import hypothesis  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import psycopg
 import pytest
 

@@ -85,7 +85,7 @@ def fail(error: ConcordError, *, is_json: bool) -> NoReturn:
     else:
         sys.stderr.write(f"error: {error.message}\n")
         if isinstance(error, ConfigError) and error.problems:
-            sys.stderr.writelines(f"  {problem}\n" for problem in error.problems)
+            sys.stderr.writelines(f"  {problem}\n" for problem in error.problems if problem not in error.message)
         if error.hint:
             sys.stderr.write(f"next:  {error.hint}\n")
     raise typer.Exit(exit_code(error))

@@ -68,7 +68,7 @@ async def _check(file: Path, only: str | None, is_json: bool) -> None:
     config = load_config(file)
     chosen = _chosen(config.systems, only)
     meaning = load_meaning(config)
-    results: list[tuple[str, Finding]] = []
+    results: list[tuple[str, Finding]] = [("dictionary", remark) for remark in meaning.remarks]
     for system in chosen:
         mapping = meaning.mappings[system.name]
         try:

@@ -177,6 +177,25 @@ def test_a_configuration_that_is_wrong_or_missing(folder: Path) -> None:
     assert concord(folder, "status").exit_code == 78
 
 
+def test_an_owner_that_no_system_is_is_told_with_the_name_that_was_meant(folder: Path) -> None:
+    dictionary = folder / "dictionary.toml"
+    right = dictionary.read_text()
+    dictionary.write_text(right.replace('owner = "erp"', 'owner = "epr"', 1))
+    told = concord(folder, "check").output
+    assert "owner epr: no system plays this role, so nobody owns " in told
+    assert "did you mean 'erp'?" in told
+    dictionary.write_text(right)
+    assert "no system plays" not in concord(folder, "check").output
+
+
+def test_a_word_that_is_none_of_the_few_possible_is_told_once_with_the_nearest(folder: Path) -> None:
+    dictionary = folder / "dictionary.toml"
+    dictionary.write_text(dictionary.read_text().replace('type = "text"', 'type = "txt"', 1))
+    told = concord(folder, "check").output
+    assert told.count("'txt'") == 1
+    assert "did you mean 'text'?" in told
+
+
 def test_a_hub_that_is_something_else(agreed: Path) -> None:
     (agreed / "hub.sqlite").write_bytes(b"no hub at all" * 1000)
     for suffix in ("-wal", "-shm"):
