@@ -32,6 +32,9 @@ class Wish(msgspec.Struct, frozen=True):
     choice: str = ""
 
 
+_decode_wish = msgspec.msgpack.Decoder(Wish).decode
+
+
 class Unknown(ConcordError):
     """A person named something that the hub does not have."""
 
@@ -63,7 +66,7 @@ def answer_requests(tx: HubTransaction, topology: Topology) -> Answered:
     answered = Answered()
     waiting = tx.rows("select id, actor, doc from request where done_at is null order by id")
     for number, actor, document in waiting:
-        wish = msgspec.msgpack.decode(document, type=Wish)
+        wish = _decode_wish(document)
         answered.count += 1
         try:
             answer, is_ok = carry_out(tx, topology, wish, actor), True

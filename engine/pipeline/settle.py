@@ -35,6 +35,9 @@ class Prepared(msgspec.Struct):
     refusals: list[Refusal]
 
 
+_decode_prepared = msgspec.msgpack.Decoder(Prepared).decode
+
+
 class NewLinks:
     """Crosswalk rows of new rows, by place: keys and rids."""
 
@@ -75,7 +78,7 @@ def prepare(tx: HubTransaction, system: SystemPart, seq: int, refusals: list[Ref
 def prepared(tx: HubTransaction, system: SystemPart, seq: int) -> list[Refusal]:
     """The refusals noted for delivery `seq`, none when there were none."""
     found = tx.rows("select doc from prepared where system = ? and seq = ?", (system.id, seq))
-    return msgspec.msgpack.decode(found[0][0], type=Prepared).refusals if found else []
+    return _decode_prepared(found[0][0]).refusals if found else []
 
 
 def settle(

@@ -23,6 +23,8 @@ from plugins.sqlite.values import read_rows
 
 _OPS = {"I": INSERT, "U": UPDATE, "D": DELETE}
 _CREATE = "Give the table its name back, or create it again and run `concord setup {}`"
+# Made here, not where it is used: threads that ask msgspec 0.22 for one struct's decoder at once end the process.
+_decode_shape = msgspec.json.Decoder(Shape).decode
 _FIXED = ("id", "op", "layout", "at", "delivery")
 
 
@@ -41,7 +43,7 @@ def journal_head(connection: Connection) -> int:
 def read_layouts(connection: Connection) -> dict[int, Shape]:
     """Number → the table, as set-up found it, whose rows were journalled under that number; in order."""
     rows = connection.execute("select id, shape from concord_layout order by id")
-    return {int(number): msgspec.json.decode(document, type=Shape) for number, document in rows}
+    return {int(number): _decode_shape(document) for number, document in rows}
 
 
 def position_at(number: int, at: int) -> Position:
@@ -117,6 +119,7 @@ class JournalReader:
         events, self._events = self._events, []
         batch = self._batch(rows, events)
         batch.is_whole = is_whole
+        batch.has_more = not self._has_reached
         self.position = batch.position
         return batch
 

@@ -7,6 +7,7 @@ Method: writers in processes of their own, killed in mid-transaction; journals c
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -24,6 +25,13 @@ from tests.sqlite.support import World, connect, end, flat, hear, insert, open_w
 
 pytestmark = pytest.mark.anyio
 TABLE = "create table t (id integer primary key, n)"
+
+
+async def test_feeds_of_several_files_may_begin_at_the_same_moment() -> None:
+    """Each try is a process: what it is about happens once in the life of one."""
+    for _ in range(5):
+        ended = await anyio.run_process([sys.executable, "-m", "tests.sqlite.open_together"], check=False)
+        assert ended.returncode == 0, ended.stderr.decode()[-2000:]
 
 
 async def test_receive_waits_until_another_process_commits(world: World) -> None:
