@@ -426,8 +426,12 @@ class HubTransaction(Links):
     def seen(self, system: int) -> int:
         return self.system(system, "seen")[0]
 
-    def set_seen(self, system: int, seen: int) -> None:
-        self.connection.execute("update system set seen = max(seen, ?) where id = ?", (seen, system))
+    def set_seen(self, system: int, seen: int, before: int | None = None) -> None:
+        """`before`: what the system had seen until then, where its log shows the delivery `seen`; None keeps that."""
+        self.connection.execute(
+            "update system set seen = max(seen, ?1), seen_before = coalesce(?2, seen_before) where id = ?3",
+            (seen, before, system),
+        )
         self.sweep_overlays(system, seen)
         self.sweep_stretches(system, seen)
 

@@ -60,16 +60,17 @@ class Committer:
         """Write everything in `batch` into the hub, its position included."""
         first = tx.last_seq
         counts = Counts(read=batch.rows_read, echoed=batch.rows_echoed)
-        (seen, cursor) = tx.system(self.system.id, "seen, cursor")
+        (seen, before, cursor) = tx.system(self.system.id, "seen, seen_before, cursor")
         for segment in batch.segments:
             if segment.seen is not None:
                 if segment.seen > cursor:
                     raise _unknown_delivery(self.system, segment.seen, cursor)
-                previous, seen = seen, max(seen, segment.seen)
-                tx.set_seen(self.system.id, seen)
-                take_hits(tx, self.topology, self.system, previous, seen)
+                if segment.seen > seen:
+                    before, seen = seen, segment.seen
+                    tx.set_seen(self.system.id, seen, before)
+                    take_hits(tx, self.topology, self.system, before, seen)
                 for rows in segment.echoes:
-                    counts.conflicts += take_echoes(self.topology, self.system, tx, rows, previous, seen)
+                    counts.conflicts += take_echoes(self.topology, self.system, tx, rows, before, seen)
             self._segment(tx, segment, seen if segment.seen_at_read is None else segment.seen_at_read, counts)
         for place, last_key, rows in batch.done:
             tx.write(

@@ -54,6 +54,27 @@ def test_what_a_systems_triggers_make_of_a_delivery_is_kept(field: Field) -> Non
     assert json.loads(field.concord("conflicts", "--json").stdout)["items"] == []
 
 
+def test_what_triggers_make_of_a_delivery_that_is_read_in_parts_is_no_change(field: Field) -> None:
+    """The log of one delivery may be too long for one commit of the hub; its last rows are still its own."""
+    with field.connect("fsm") as connection:
+        connection.execute(TRIGGERS.encode())
+    assert field.concord("setup").returncode == 0
+    settle(field)
+    with field.connect("crm") as crm:
+        crm.execute(
+            "insert into customers (id, company_name, email)"
+            " select 'c' || n, ' Kiln Bakery ' || n || ' ', n || '@example.org' from generate_series(1, 12000) n"
+        )
+        settle(field)
+        settle(field)
+        found = crm.execute("select count(*) from customers where company_name like '% '").fetchone()
+        assert found == (12_000,)
+    with field.connect("fsm") as fsm:
+        assert fsm.execute("select count(*) from client where title not like '% '").fetchone() == (12_000,)
+    assert differences(field) == 0
+    assert json.loads(field.concord("conflicts", "--json").stdout)["items"] == []
+
+
 def test_rows_that_a_cascade_deletes_inside_our_delivery_are_deleted_everywhere(field: Field) -> None:
     assert field.concord("setup").returncode == 0
     with field.connect("crm") as crm:
