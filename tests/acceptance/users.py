@@ -26,6 +26,8 @@ TABLES = {
     "fsm": ("client", "client_no", ("title", "mail", "tel", "addr_street", "addr_city")),
     "erp": ("client", "client_no", ("title", "mail", "tel", "addr_street", "addr_city")),
 }
+STARTED = "daemon.started"
+START_SECONDS_MAX = 60.0
 
 
 @dataclass
@@ -115,11 +117,16 @@ def writing(users: list[User]) -> Generator[None]:
 
 
 def kill_repeatedly(field: Field, rng: random.Random, kills: int) -> None:
-    """Start the daemon and kill it at a random moment, over and over."""
-    for _ in range(kills):
-        daemon = field.start_daemon("--log-level", "warning")
+    """Start the daemon and kill it at a random moment, over and over: while it starts, or when it is at work."""
+    for n in range(kills):
+        starts = field.log().count(STARTED)
+        daemon = field.start_daemon()
         time.sleep(0.4 + rng.random() * 1.2)
-        assert daemon.poll() is None, field.log()[-3000:]
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while n % 3 and field.log().count(STARTED) == starts and time.monotonic() < deadline:
+            # On a busy machine all kills might come too early for anything to go wrong.
+            time.sleep(0.01 + rng.random())
+        assert daemon.poll() is None, f"ended with {daemon.returncode}: {field.log()[-3000:]}"
         daemon.kill()
         daemon.wait()
 
