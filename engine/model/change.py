@@ -82,6 +82,8 @@ class Batch:
 
     `position`: everything up to it is in this batch or an earlier one. `is_whole` is False when the batch ends inside
     a source transaction (one too large to hold in memory); its rest comes in the next batches of the same feed.
+    `has_more`: more is there already, so that the next `receive` waits for nobody to write; always where `is_whole` is
+    False.
     `rows_read` counts row changes including those of our own deliveries (`rows_echoed`), for the accounts: what was
     read and is in no segment was an echo.
     """
@@ -89,8 +91,11 @@ class Batch:
     position: Position
     segments: list[Segment] = field(default_factory=lambda: [])
     is_whole: bool = True
+    has_more: bool = False
     rows_read: int = 0
     rows_echoed: int = 0
+    size: int = 0
+    """Bytes of its rows, about; 0 when unknown."""
     committed_at: int = 0
     """Commit time of the last transaction in it, microseconds since 1970 UTC; 0 when unknown."""
 

@@ -32,6 +32,18 @@ class PlaceRows:
     documents: dict[int, bytes]
     """The wire rows of those with a problem, as `wire_document` spells them."""
 
+    def extend(self, following: PlaceRows) -> None:
+        """Add rows of the same place, read in the same way."""
+        count = len(self.keys)
+        # Places of one table share these two.
+        self.ops = self.ops + following.ops
+        self.times = self.times + following.times
+        self.keys += following.keys
+        self.records += following.records
+        self.old_keys |= {count + n: key for n, key in following.old_keys.items()}
+        self.problems |= {count + n: problem for n, problem in following.problems.items()}
+        self.documents |= {count + n: document for n, document in following.documents.items()}
+
 
 @dataclass(slots=True)
 class CanonicalSegment:
@@ -44,6 +56,20 @@ class CanonicalSegment:
     seen_at_read: int | None = None
     """For rows of a snapshot: what the system had seen when they were read."""
 
+    def try_extend(self, following: CanonicalSegment) -> bool:
+        """Take in the rows of the next segment, if nothing stands between them; False when something does, or they are
+        of tables that have no rows here."""
+        if following.seen is not None or following.events or following.echoes:
+            return False
+        own = {(rows.part.id, rows.references, rows.mask): rows for rows in self.rows}
+        found = [own.get((rows.part.id, rows.references, rows.mask)) for rows in following.rows]
+        if None in found:
+            return False
+        for rows, more in zip(found, following.rows, strict=True):
+            if rows is not None:
+                rows.extend(more)
+        return True
+
 
 @dataclass(slots=True)
 class CanonicalBatch:
@@ -55,8 +81,21 @@ class CanonicalBatch:
     rows_read: int
     rows_echoed: int
     committed_at: int
+    has_more: bool = False
+    size: int = 0
     done: list[tuple[int, bytes | None, int]] = field(default_factory=lambda: [])
     """Snapshot progress: (place number, last key, rows)."""
+
+    def extend(self, following: CanonicalBatch) -> None:
+        """Take in the batch that the same feed handed over next."""
+        self.position, self.is_whole, self.has_more = following.position, following.is_whole, following.has_more
+        self.rows_read += following.rows_read
+        self.rows_echoed += following.rows_echoed
+        self.size += following.size
+        self.committed_at = following.committed_at or self.committed_at
+        for segment in following.segments:
+            if not (self.segments and self.segments[-1].try_extend(segment)):
+                self.segments.append(segment)
 
 
 class Canonicalizer:
@@ -76,9 +115,11 @@ class Canonicalizer:
             position=batch.position,
             segments=[self._segment(segment) for segment in batch.segments],
             is_whole=batch.is_whole,
+            has_more=batch.has_more,
             rows_read=batch.rows_read,
             rows_echoed=batch.rows_echoed,
             committed_at=batch.committed_at,
+            size=batch.size,
         )
 
     def _segment(self, segment: Segment) -> CanonicalSegment:

@@ -130,6 +130,7 @@ class MemoryFeed:
             position=position,
             segments=builder.segments,
             is_whole=is_whole,
+            has_more=not is_whole or position.order[0] < self._database.head_number,
             rows_read=builder.rows_read,
             rows_echoed=builder.rows_echoed,
             committed_at=committed_at,

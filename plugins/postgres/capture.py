@@ -241,7 +241,9 @@ class PostgresFeed:
                 self._replay = gatherer.spool.read(gatherer.committed.begin.xid)
             elif stop is Stop.FULL:
                 if gatherer.has_changes or self._is_due():
-                    return self._hand_out()
+                    batch = self._hand_out()
+                    batch.has_more = not batch.is_whole or self._replay is not None or wire.has_message()
+                    return batch
                 # Nothing for the engine, but it was much: let others run.
                 await anyio.lowlevel.checkpoint()
             elif self._replay is not None and gatherer.committed is not None:

@@ -48,8 +48,8 @@ from plugins.postgres.position import Cluster, Resume, before, behind_transactio
 from plugins.postgres.spool import Spool
 
 _TRUNCATED: Final = "Delete the records that are to go elsewhere too, or bring the rows back"
-# A batch also ends when its messages come to this: ten thousand rows may be ten thousand documents.
-BATCH_BYTES_MAX: Final = 64 << 20
+# A batch also ends when its messages come to this: a thousand rows may be a thousand documents.
+BATCH_BYTES_MAX: Final = 16 << 20
 # Messages between two looks at the clock and at other tasks, where they bring no rows (deliveries, other tables).
 MESSAGES_MAX: Final = 50_000
 
@@ -311,6 +311,7 @@ class Gatherer:
             is_whole=is_whole,
             rows_read=self._rows,
             rows_echoed=self._rows_echoed,
+            size=self._bytes,
             committed_at=self._committed_at if is_whole or transaction is None else transaction.begin.time,
         )
         self._segments = []

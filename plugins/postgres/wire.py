@@ -48,11 +48,15 @@ class Wire:
         self.confirmed = confirmed
         self.is_open = True
         self._sent = 0
+        self._ahead: bytes | None = None
         # TLS keeps up to a record of decrypted bytes where the socket does not show them: look twice before waiting.
         self._reads_dry_max = 2 if pgconn.ssl_in_use else 1
 
     def messages(self) -> Iterator[bytes]:
         """The pgoutput messages that have arrived; answers keep-alives on the way. Raises when the stream ends."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            yield ahead
         get = self._pgconn.get_copy_data
         reads_dry = 0
         try:
@@ -74,6 +78,12 @@ class Wire:
         except (psycopg.Error, OSError) as error:
             self.is_open = False
             raise translate(error, system=self._system, doing="read the log") from error
+
+    def has_message(self) -> bool:
+        """Whether `messages` has one to give now. Raises when the stream ends."""
+        if self._ahead is None:
+            self._ahead = next(self.messages(), None)
+        return self._ahead is not None
 
     async def wait(self) -> None:
         """Return when bytes may have arrived."""
