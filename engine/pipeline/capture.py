@@ -82,18 +82,19 @@ class Capturer:
         self.canonicalizer = Canonicalizer(system)
         self.committer = Committer(topology, system)
         self._seen = 0
+        self._is_new = False
         self._to_copy: list[tuple[str, tuple[str, ...] | None]] = []
         self._copy: _Copy | None = None
 
     async def run(self) -> None:
         """Capture until cancelled or something fails. Raises the feed's and the hub's errors."""
-        self._seen, self._to_copy = await self.hub.read(self._progress)
+        self._seen, self._to_copy, self._is_new = await self.hub.read(self._progress)
         send, receive = anyio.create_memory_object_stream[CanonicalBatch](1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._capture, send, name=f"capture {self.system.name}")
             tasks.start_soon(self._commit, receive, name=f"commit {self.system.name}")
 
-    def _progress(self, tx: HubTransaction) -> tuple[int, list[tuple[str, tuple[str, ...] | None]]]:
+    def _progress(self, tx: HubTransaction) -> tuple[int, list[tuple[str, tuple[str, ...] | None]], bool]:
         done: dict[int, tuple[bytes | None, int]] = {
             place: (key, is_done) for place, key, is_done in tx.rows("select place, last_key, is_done from snapshot")
         }
@@ -104,7 +105,7 @@ class Capturer:
                 continue
             keys = [msgspec.msgpack.decode(key, type=tuple[str, ...]) if key else None for key, _ in states]
             to_copy.append((table, keys[0] if len(set(keys)) == 1 else None))
-        return tx.seen(self.system.id), to_copy
+        return tx.seen(self.system.id), to_copy, tx.position(self.system.id) is None
 
     async def _capture(self, send: MemoryObjectSendStream[CanonicalBatch]) -> None:
         # When nobody receives any more, the other task has failed, and its error says why.
@@ -113,6 +114,9 @@ class Capturer:
 
     async def _read_on(self, send: MemoryObjectSendStream[CanonicalBatch]) -> None:
         async with send:
+            if self._is_new:
+                # A log to which nobody adds anything has been read to its end as well.
+                await _hand_on(send, CanonicalBatch(self.feed.position, [], True, 0, 0, 0))
             await self._start_copy()
             while True:
                 if self._copy is not None and self._has_passed(self._copy):
