@@ -140,6 +140,8 @@ class PostgresFeed:
         self._replay: Iterator[bytes] | None = None
         self._handed = start
         self._handed_at = monotonic()
+        self._owes = False
+        """The last batch said that more was there; it was nothing for the engine, perhaps."""
         self._inspect_at = monotonic() + INSPECT_SECONDS
         self._receives = False
         self._received_at = monotonic()
@@ -242,7 +244,8 @@ class PostgresFeed:
             elif stop is Stop.FULL:
                 if gatherer.has_changes or self._is_due():
                     batch = self._hand_out()
-                    batch.has_more = not batch.is_whole or self._replay is not None or wire.has_message()
+                    self._owes = not batch.is_whole or self._replay is not None or wire.has_message()
+                    batch.has_more = self._owes
                     return batch
                 # Nothing for the engine, but it was much: let others run.
                 await anyio.lowlevel.checkpoint()
@@ -263,7 +266,7 @@ class PostgresFeed:
             if gatherer.rows >= BREATH_ROWS_MIN:
                 await anyio.sleep(BREATH_SECONDS)
             return None
-        if self._is_due():
+        if self._owes or self._is_due():
             return self._hand_out()
         wake = self._inspect_at
         if gatherer.has_moved(self._wire.wal_end, self._handed):
@@ -279,6 +282,7 @@ class PostgresFeed:
 
     def _hand_out(self) -> Batch:
         batch = self._gatherer.batch(self._wire.wal_end, self._handed)
+        self._owes = False
         self._handed = batch.position
         self._handed_at = monotonic()
         return batch
