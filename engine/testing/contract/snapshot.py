@@ -1,0 +1,76 @@
+"""What reading a table in pages owes: each row once, in key order, spelt as the log spells it, and meeting the log."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.model.change import DELETE
+from engine.testing.contract import Kit, flat, texts
+
+ROWS = 25
+
+
+@pytest.mark.anyio
+class SnapshotContract:
+    """Inherit, and give the fixture `kit`."""
+
+    async def test_pages_have_each_row_once_in_the_order_of_keys(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        # 2 before 10: keys are in their own order, not in that of texts.
+        kit.users.transaction(*(f"insert into customers values ({n}, 'n{n}')" for n in range(ROWS, 0, -1)))
+        system, found, after, pages = kit.plugin.system(kit.site, kit.config), list[tuple[str | None, ...]](), None, 0
+        while True:
+            page = await system.page(table, after, 4)
+            found += [texts(row) for row in page.rows]
+            after, pages = page.last_key, pages + 1
+            if after is None:
+                break
+        assert found == [(str(n), f"n{n}") for n in range(1, ROWS + 1)]
+        assert pages >= ROWS // 4
+
+    async def test_a_page_spells_values_as_the_log_does(self, kit: Kit) -> None:
+        table = kit.create("customers", "name", "note")
+        await kit.setup(table)
+        kit.users.transaction(
+            "insert into customers values (1, null, '')", "insert into customers values (2, 'Zoë 𝄞', 'x')"
+        )
+        page = await kit.plugin.system(kit.site, kit.config).page(table, None, 100)
+        logged = flat(await kit.changes(table), table)
+        assert [texts(row) for row in page.rows] == [row for _, row in logged]
+
+    async def test_pages_beside_the_log_and_the_log_make_the_table(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        kit.users.transaction(*(f"insert into customers values ({n}, 'first')" for n in range(1, ROWS + 1)))
+        state: dict[str | None, tuple[str | None, ...]] = {}
+        async with kit.feed(table) as feed:
+            await kit.drain(feed)
+            after = None
+            for n in range(1, ROWS):
+                kit.users.transaction(f"update customers set name = 'changed' where id = {n}")
+                chunk = await feed.chunk(table, after, 10)
+                touched: set[str | None] = set()
+                kit.users.transaction(f"delete from customers where id = {n + 1}")
+                while feed.position < chunk.high:
+                    batch = await feed.receive(100)
+                    for segment in batch.segments:
+                        if table in segment.tables:
+                            rows = segment.tables[table]
+                            for op, row in zip(rows.ops, rows.rows, strict=True):
+                                key, *_ = found = texts(row)
+                                touched.add(key)
+                                state.pop(key, None)
+                                if op != DELETE:
+                                    state[key] = found
+                state |= {texts(r)[0]: texts(r) for r in chunk.page.rows if texts(r)[0] not in touched}
+                after = chunk.page.last_key
+                if after is None:
+                    break
+            for batch in await kit.drain(feed):
+                for op, row in flat([batch], table):
+                    state.pop(row[0], None)
+                    if op != "D":
+                        state[row[0]] = row
+        expected = {str(id): (str(id), name) for id, name in kit.users.rows("select id, name from customers")}
+        assert state == expected

@@ -1,0 +1,156 @@
+"""What a target owes: a delivery with its marker or nothing, repeated without harm; refusals that hold nothing."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from engine.errors import Fenced, RowRefused
+from engine.ports import Assigned, WriteKind
+from engine.testing.contract import EPOCH, HUB, Kit
+from engine.testing.contract.source import AWKWARD
+
+INSERT, UPDATE, DELETE = WriteKind.INSERT, WriteKind.UPDATE, WriteKind.DELETE
+COLUMNS = ("id", "name")
+MANY = 3_000
+
+
+@pytest.mark.anyio
+class TargetContract:
+    """Inherit, and give the fixture `kit`."""
+
+    async def test_a_delivery_is_there_with_its_marker(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        await kit.deliver_alone(kit.write(INSERT, table, COLUMNS, ("1", "Anna"), ("2", None), ("3", "")))
+        assert _rows(kit) == [(1, "Anna"), (2, None), (3, "")]
+        async with kit.session(table) as session:
+            assert await session.claim(HUB, EPOCH) == 1
+
+    async def test_a_delivery_that_fails_leaves_neither_rows_nor_marker(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        async with kit.session(table) as session:
+            with suppress(ZeroDivisionError):
+                async with session.delivery(1) as delivery:
+                    await delivery.write(kit.write(INSERT, table, COLUMNS, ("1", "Anna")))
+                    raise ZeroDivisionError
+            assert _rows(kit) == []
+            assert await session.claim(HUB, EPOCH) == 0
+
+    async def test_a_repeated_delivery_changes_nothing(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        write = kit.write(INSERT, table, COLUMNS, ("1", "Anna"), ("2", "Berta"))
+        for _ in range(2):
+            await kit.deliver_alone(write)
+        assert _rows(kit) == [(1, "Anna"), (2, "Berta")]
+
+    async def test_rows_that_exist_and_rows_that_do_not_go_in_one_write(self, kit: Kit) -> None:
+        table = kit.create("customers", "name", "note")
+        await kit.setup(table)
+        kit.users.transaction("insert into customers values (1, 'old', 'kept')")
+        await kit.deliver_alone(kit.write(INSERT, table, COLUMNS, ("1", "new"), ("2", "Berta")))
+        assert _rows(kit) == [(1, "new", "kept"), (2, "Berta", None)]
+
+    async def test_an_update_says_which_rows_are_missing(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        kit.users.transaction("insert into customers values (1, 'same')", "insert into customers values (3, 'C')")
+        write = kit.write(UPDATE, table, COLUMNS, ("1", "same"), ("2", "B"), ("3", "Carla"), ("4", "D"))
+        (result,) = await kit.deliver_alone(write)
+        assert result.missing == (1, 3)
+        assert _rows(kit) == [(1, "same"), (3, "Carla")]
+
+    async def test_deleting_what_is_gone_is_fine(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        kit.users.transaction("insert into customers values (1, 'A')", "insert into customers values (2, 'B')")
+        await kit.deliver_alone(kit.write(DELETE, table, ("id",), ("1",), ("9",)))
+        assert _rows(kit) == [(2, "B")]
+
+    async def test_many_rows_are_written_as_one(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        await kit.deliver_alone(kit.write(INSERT, table, COLUMNS, *((str(n), f"n{n}") for n in range(MANY))))
+        again = kit.write(UPDATE, table, COLUMNS, *((str(n), f"again {n}") for n in range(MANY)))
+        (result,) = await kit.deliver_alone(again)
+        assert result.missing == ()
+        assert _rows(kit) == [(n, f"again {n}") for n in range(MANY)]
+
+    async def test_a_refused_row_leaves_the_delivery_usable_and_holds_nothing(self, kit: Kit) -> None:
+        table = kit.create("customers", "name", "note")
+        await kit.setup(table)
+        kit.users.transaction(
+            f"create unique index by_note on customers (note{_prefix(kit)})",
+            "insert into customers values (1, 'A', 'taken')",
+        )
+        columns = ("id", "name", "note")
+        async with kit.session(table) as session:
+            async with session.delivery(1) as delivery:
+                await delivery.write(kit.write(INSERT, table, columns, ("2", "B", "free")))
+                with pytest.raises(RowRefused) as refused:
+                    await delivery.write(kit.write(INSERT, table, columns, ("3", "C", "own"), ("4", "D", "taken")))
+                await delivery.write(kit.write(INSERT, table, columns, ("5", "E", "too")))
+            assert await session.claim(HUB, EPOCH) == 1
+        assert [row[0] for row in _rows(kit)] == [1, 2, 5]
+        said = str(refused.value)
+        assert "customers" in said
+        assert "taken" not in said, "an error never holds a value"
+        assert refused.value.hint
+
+    async def test_an_older_daemon_is_shut_out(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        async with kit.session(table) as session:
+            async with kit.session(table, epoch=EPOCH + 1):
+                pass
+            with pytest.raises(Fenced):
+                async with session.delivery(1) as delivery:
+                    await delivery.write(kit.write(INSERT, table, COLUMNS, ("1", "late")))
+        assert _rows(kit) == []
+        with pytest.raises(Fenced):
+            async with kit.session(table, epoch=EPOCH):
+                pass
+
+    async def test_keys_that_the_database_hands_out_come_back_and_are_kept(self, kit: Kit) -> None:
+        table = kit.create("customers", "name", assigned=True)
+        await kit.setup(table)
+        write = kit.write(INSERT, table, ("name",), ("Anna",), ("Berta",), assigned=True)
+        (result,) = await kit.deliver_alone(write)
+        assert len(set(result.keys)) == 2
+        assert sorted(_rows(kit)) == sorted(
+            (int(key), name) for key, name in zip(result.keys, ("Anna", "Berta"), strict=True)
+        )
+        async with kit.session(table) as session:
+            kept = await session.assigned(0)
+            assert sorted(kept, key=_rid) == [
+                Assigned(rid=rid, place=table, key=key, seq=1) for rid, key in zip(write.rids, result.keys, strict=True)
+            ]
+            # The answer of the first time may have been lost: the same records are not entered twice.
+            (again,) = await kit.deliver(session, write)
+        assert again.keys == result.keys
+        assert len(_rows(kit)) == 2
+
+    async def test_names_are_nobodys_business(self, kit: Kit) -> None:
+        column = 'the "From" column'
+        table = kit.create(AWKWARD, column)
+        await kit.setup(table)
+        await kit.deliver_alone(kit.write(INSERT, table, ("id", column), ("1", "x"), ("2", "y")))
+        await kit.deliver_alone(kit.write(UPDATE, table, ("id", column), ("1", "z")))
+        await kit.deliver_alone(kit.write(DELETE, table, ("id",), ("2",)))
+        assert kit.users.rows(f"select * from {kit.quoted(AWKWARD)}") == [(1, "z")]
+
+
+def _rid(assigned: Assigned) -> int:
+    return assigned.rid
+
+
+def _rows(kit: Kit) -> list[tuple[object, ...]]:
+    return [tuple(row) for row in kit.users.rows("select * from customers order by id")]
+
+
+def _prefix(kit: Kit) -> str:
+    """MySQL indexes texts without a greatest length by a prefix only."""
+    return "(50)" if kit.quote == "`" else ""
