@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -150,6 +150,13 @@ def register(hub: SqliteHub, config: Config, meaning: Meaning) -> Topology:
     return hub.transact_now(enrol)
 
 
+class _View(HubTransaction):
+    """A hub that is only looked at: what the configuration has and the hub has not is made up and not written."""
+
+    def write(self, sql: str, bindings: Sequence[object] = ()) -> None:
+        """Nothing."""
+
+
 @contextmanager
 def open_view(config: Config, meaning: Meaning) -> Generator[tuple[HubTransaction, Topology]]:
     """The hub for reading, beside a running daemon or without one. What the hub has not registered yet is missing.
@@ -157,7 +164,7 @@ def open_view(config: Config, meaning: Meaning) -> Generator[tuple[HubTransactio
     Raises `HubError` when there is no hub, `ConfigError` when the daemon has never run with this configuration.
     """
     with read_hub(config.hub) as connection:
-        tx = HubTransaction(connection, SystemClock())
+        tx = _View(connection, SystemClock())
         hub_id = tx.rows("select id from hub")[0][0]
         known = {name for (name,) in tx.rows("select name from system")}
         places = {(s, p) for s, p in tx.rows("select s.name, p.name from place p join system s on s.id = p.system")}
