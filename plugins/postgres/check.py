@@ -138,6 +138,12 @@ def _of_slot(server: Server, slot: Slot | None, name: str, free: tuple[int, int]
             hint="Drop it, run `concord setup`, then `concord backfill`.",
             sql=f"select pg_catalog.pg_drop_replication_slot('{name}');",
         )
+    elif slot.database != server.database:
+        yield Finding(
+            path=f"slot {name}",
+            message=f"it belongs to database {slot.database}: slots have the server's names, not a database's",
+            hint='Give this system a slot name of its own: slot = "..." in concord.toml.',
+        )
     elif slot.plugin != "pgoutput":
         yield Finding(
             path=f"slot {name}",

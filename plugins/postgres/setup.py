@@ -81,7 +81,11 @@ class PostgresSystem:
         steps: list[Step] = []
         async with connected(site, config, use="setup") as connection:
             with translated(site.name, doing="plan the removal"):
+                server = await load_server(connection)
                 slot = await load_slot(connection, slot_name(site, config))
+                if slot is not None and slot.database != server.database:
+                    # Slots are the server's, not a database's: this one is that of another installation.
+                    slot = None
                 publication = await load_publication(connection, publication_name(site, config))
                 ours = await load_catalog(connection, ["concord.marker", "concord.identity"])
             if slot is not None and slot.is_active:

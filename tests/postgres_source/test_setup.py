@@ -219,3 +219,22 @@ async def test_setup_of_a_user_without_rights_says_so_without_touching_anything(
     assert refusal.value.context["sqlstate"] == "42501"
     with pytest.raises(psycopg.errors.UndefinedTable):
         world.run("select * from concord.marker")
+
+
+async def test_a_slot_of_that_name_in_another_database_is_somebody_elses(world: World) -> None:
+    """Slots have the server's names: two installations on one server may want the same."""
+    other = world.rows("select 'other_' || current_database()")[0][0]
+    world.run("create table t (id int primary key)", f"create database {other}")
+    try:
+        users = psycopg.connect(f"{world.dsn} dbname={other}", autocommit=True)
+        users.execute("select pg_create_logical_replication_slot('concord_crm', 'pgoutput')")
+        findings = await world.system.check(("t",), Role.SOURCE)
+        assert [f.is_fatal for f in findings if f"belongs to database {other}" in f.message] == [True]
+        assert await world.system.teardown() == ()
+        assert users.execute(
+            "select count(*) from pg_replication_slots where database = current_database()"
+        ).fetchone() == (1,)
+        users.execute("select pg_drop_replication_slot('concord_crm')")
+        users.close()
+    finally:
+        world.run(f"drop database {other}")
