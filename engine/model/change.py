@@ -127,3 +127,6 @@ class Chunk:
     page: Page
     low: Position
     high: Position
+    delivery: tuple[str, int] | None = None
+    """The marker as the page's snapshot shows it: hub id and seq of the newest delivery that the rows have; None where
+    there is none."""

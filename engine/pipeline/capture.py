@@ -55,7 +55,8 @@ class _Copy:
 
     chunk: Chunk
     seen: int
-    touched: set[str] = field(default_factory=lambda: set())
+    touched: dict[int, set[str]] = field(default_factory=lambda: {})
+    """Keys by place: two places of one table may have keys of different columns."""
     is_partial: bool = False
     """A touched row came without all its columns, so the log alone does not make up for the page's row."""
     attempts: int = 0
@@ -105,7 +106,9 @@ class Capturer:
                 continue
             keys = [msgspec.msgpack.decode(key, type=tuple[str, ...]) if key else None for key, _ in states]
             to_copy.append((table, keys[0] if len(set(keys)) == 1 else None))
-        return tx.seen(self.system.id), to_copy, tx.position(self.system.id) is None
+        stored = tx.position(self.system.id)
+        # Where the log was lost and opened anew, the place where it begins is another one than the hub knows.
+        return tx.seen(self.system.id), to_copy, stored is None or stored.order != self.feed.position.order
 
     async def _capture(self, send: MemoryObjectSendStream[CanonicalBatch]) -> None:
         # When nobody receives any more, the other task has failed, and its error says why.
@@ -152,7 +155,9 @@ class Capturer:
     async def _commit(self, receive: MemoryObjectReceiveStream[CanonicalBatch]) -> None:
         async with receive:
             async for batch in receive:
-                await self._wait_settled(max((segment.seen or 0 for segment in batch.segments), default=0))
+                await self._wait_settled(
+                    max((segment.seen or segment.seen_at_read or 0 for segment in batch.segments), default=0)
+                )
                 counts = await self.hub.transact(lambda tx, batch=batch: self.committer.commit(tx, batch))
                 if batch.position is not None:
                     self.feed.confirm(batch.position)
@@ -205,10 +210,14 @@ class Capturer:
         rows = TableRows(page.shape, bytearray([READ]) * len(page.rows), page.rows, [page.read_at] * len(page.rows))
         found = self.canonicalizer.place_rows({table: rows})
         for place in found:
-            if copy.touched:
-                _drop(place, copy.touched)
+            if touched := copy.touched.get(place.part.id):
+                _drop(place, touched)
         batch.rows_read = len(page.rows)
-        batch.segments.append(CanonicalSegment(None, [], found, seen_at_read=copy.seen))
+        seen, delivery = copy.seen, copy.chunk.delivery
+        if delivery is not None and delivery[0] == self.topology.hub_id:
+            # The page shows what was delivered by then, however far the log has been read.
+            seen = max(seen, delivery[1])
+        batch.segments.append(CanonicalSegment(None, [], found, seen_at_read=seen))
         last = None if page.last_key is None else msgspec.msgpack.encode(page.last_key)
         parts = [part for part in self.system.places if part.place.table == table]
         batch.done = [(part.id, last, len(page.rows)) for part in parts]
@@ -234,8 +243,9 @@ def _touch(copy: _Copy, found: list[PlaceRows]) -> None:
     table = copy.chunk.page.shape.name
     for rows in found:
         if rows.part.place.table == table:
-            copy.touched.update(rows.keys)
-            copy.touched.update(rows.old_keys.values())
+            touched = copy.touched.setdefault(rows.part.id, set())
+            touched.update(rows.keys)
+            touched.update(rows.old_keys.values())
             bits = rows.mask
             for record in rows.records:
                 if record is not None and any(v is ABSENT and bits >> n & 1 for n, v in enumerate(record)):

@@ -71,6 +71,8 @@ class Committer:
                     take_hits(tx, self.topology, self.system, before, seen)
                 for rows in segment.echoes:
                     counts.conflicts += take_echoes(self.topology, self.system, tx, rows, before, seen)
+            if segment.seen_at_read is not None and segment.seen_at_read > cursor:
+                raise _unknown_delivery(self.system, segment.seen_at_read, cursor)
             self._segment(tx, segment, seen if segment.seen_at_read is None else segment.seen_at_read, counts)
         for place, last_key, rows in batch.done:
             tx.write(

@@ -148,6 +148,15 @@ class MemoryDatabase:
     def head_number(self) -> int:
         return self.kept_from + len(self.log) - 1
 
+    def delivery_as_of(self, number: int) -> tuple[str, int] | None:
+        """The marker as it was behind commit `number`: hub id and seq; None when the log does not tell any more."""
+        if self.marker is None or number == self.head_number:
+            return None if self.marker is None else (self.marker.hub_id, self.marker.seq)
+        for transaction in reversed(self.log):
+            if transaction.seq is not None and transaction.number <= number:
+                return self.marker.hub_id, transaction.seq
+        return None
+
     @property
     def head(self) -> Position:
         """The end of the log."""

@@ -106,7 +106,7 @@ class MemoryFeed:
         page = read_page(self._database, table, after, rows_max, as_of)
         await faults.delay()
         faults.check_alive()
-        return Chunk(page, low, self._database.head)
+        return Chunk(page, low, self._database.head, self._database.delivery_as_of(as_of))
 
     def _next(self, rows_max: int) -> Batch | None:
         """What stands behind the position, as far as `rows_max`; None at the end of the log."""

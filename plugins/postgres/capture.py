@@ -178,14 +178,15 @@ class PostgresFeed:
             while monotonic() < deadline:
                 # Before the snapshot is taken: what was handed out by then must be in it.
                 low, xids = self._handed, bytes(self._gatherer.xids)
-                page = None
+                page = delivery = None
                 with translated(system, doing="read a page", table=table):
                     async with snapshot(connection) as view:
                         if not view.unseen(xids):
                             page = await view.page(table, after, rows_max, self._generated())
+                            delivery = await view.delivery()
                     if page is not None:
                         await _reach(connection, view.log_end)
-                        return Chunk(page=page, low=low, high=before(view.log_end, cluster))
+                        return Chunk(page=page, low=low, high=before(view.log_end, cluster), delivery=delivery)
                 await anyio.sleep(SETTLE_PAUSE_SECONDS)
         raise SystemUnreachable(
             f"system {system}: committed transactions have been waiting for a synchronous standby"
@@ -211,11 +212,12 @@ class PostgresFeed:
         """Compare what the catalogue says now with what the log has told; adds events where they differ."""
         self._catalog, self._publication = catalog, publication
         published = publication.tables if publication else {}
+        self._check_publication(publication, catalog)
         for place, name in self._names.items():
             gone = None
             if name not in catalog.tables:
                 gone = EventKind.DROPPED
-            elif place not in published:
+            elif place not in published or published[place].row_filter:
                 gone = EventKind.UNPUBLISHED
             if gone is not None and self._gone.get(name) is not gone:
                 self._gatherer.event(gone, name, detail=self._detail(gone, place))
@@ -228,6 +230,23 @@ class PostgresFeed:
                 # The columns are the same, but a label, a constraint or a trigger may have come or gone.
                 self._use(name, message, relation.message)
         self._inspect_at = monotonic() + INSPECT_SECONDS
+
+    def _check_publication(self, publication: Publication | None, catalog: Catalog) -> None:
+        """Raises `SourceUnready` when changes of every table, or our own marker, would not be sent."""
+        if publication is None:
+            return
+        name = publication_name(self._site, self._config)
+        what = ""
+        if missing := [op for op in ("insert", "update", "delete") if op not in publication.operations]:
+            what = f"does not publish {' and '.join(missing)}"
+        elif publication.has_marker_table and MARKER not in publication.tables:
+            what = "has no table concord.marker any more, so our own deliveries would be taken for changes"
+        if what:
+            raise SourceUnready(
+                f"system {self._site.name}: publication {name} {what}",
+                hint=f"Run `concord setup {self._site.name}`, then `concord backfill {self._site.name}`: what changed"
+                " meanwhile has not been sent.",
+            )
 
     async def _receive(self, rows_max: int) -> Batch:
         gatherer, wire = self._gatherer, self._wire
@@ -358,6 +377,10 @@ class PostgresFeed:
             return f"Give the table its name back, or create it again and run `concord setup {self._site.name}`"
         publication = quoted(publication_name(self._site, self._config))
         table = ".".join(quoted(part) for part in place)
+        if self._publication is not None and place in self._publication.tables:
+            # A row that leaves the filter would look deleted, and one that was never in it does not come at all.
+            drop = f"alter publication {publication} drop table {table};"
+            return f"The publication filters its rows. Run: {drop} alter publication {publication} add table {table};"
         return f"Run: alter publication {publication} add table {table};"
 
 

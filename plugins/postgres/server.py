@@ -52,13 +52,15 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
-    """`operations`: of insert, update, delete, truncate. `has_generated`: stored generated columns are sent."""
+    """`operations`: of insert, update, delete, truncate. `has_generated`: stored generated columns are sent.
+    `has_marker_table`: there is our marker, which must be published."""
 
     name: str
     is_for_all: bool
     operations: frozenset[str]
     via_root: bool
     has_generated: bool
+    has_marker_table: bool
     tables: dict[tuple[str, str], Published]
 
 
@@ -133,6 +135,7 @@ async def load_publication(connection: Connection, name: str) -> Publication | N
         ),
         via_root=publication["pubviaroot"],
         has_generated=publication.get("pubgencols") == "s",
+        has_marker_table=publication["has_marker_table"],
         tables=tables,
     )
 
@@ -169,7 +172,12 @@ select (select system_identifier::text from pg_catalog.pg_control_system()),
 
 _SLOT: Final = "select to_jsonb(s) from pg_catalog.pg_replication_slots s where slot_name = %s"
 
-_PUBLICATION: Final = "select to_jsonb(p) from pg_catalog.pg_publication p where pubname = %s"
+_PUBLICATION: Final = """
+select to_jsonb(p) || jsonb_build_object('has_marker_table', exists (
+  select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = 'concord' and c.relname = 'marker'))
+from pg_catalog.pg_publication p where pubname = %s
+"""
 
 # pg_publication_tables names all columns where no list was given; prattrs tells the two apart, since PostgreSQL 15.
 _PUBLISHED: Final = """

@@ -84,6 +84,15 @@ class Snapshot:
         last = tuple(str(rows[-1][place]) for place in places) if len(rows) == rows_max else None
         return Page(shape=shape, rows=rows, last_key=last, read_at=moment[0])
 
+    async def delivery(self) -> tuple[str, int] | None:
+        """Hub id and seq of our marker; None without one."""
+        if await (await self._connection.execute(_MAY_READ_MARKER)).fetchone() is None:
+            return None
+        row = await (
+            await self._connection.execute("select hub::text, seq from concord.marker where id = 1")
+        ).fetchone()
+        return None if row is None or row[0] is None else (row[0], row[1])
+
 
 @asynccontextmanager
 async def snapshot(connection: Connection) -> AsyncGenerator[Snapshot]:
@@ -121,4 +130,10 @@ def _select(table: Table, shape: Shape, after: tuple[str, ...] | None, rows_max:
 
 
 _SNAPSHOT: Final = "select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text"
+# A user who may only read the mapped tables is never a target's, and a failing statement would end the snapshot.
+_MAY_READ_MARKER: Final = """
+select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'concord' and c.relname = 'marker' and has_schema_privilege(n.oid, 'usage')
+  and has_table_privilege(c.oid, 'select')
+"""
 _NOW: Final = "select (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::bigint"

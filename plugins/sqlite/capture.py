@@ -79,7 +79,9 @@ class SqliteFeed:
             with snapshot(connection):
                 page = read_page(connection, self._session.system, table, after, rows_max)
                 head = Position((journal_head(connection),))
-            return Chunk(page=page, low=head, high=head)
+                marker = connection.execute("select hub, seq from concord_marker").fetchone()
+            delivery = (str(marker[0]), int(marker[1])) if marker and marker[0] else None
+            return Chunk(page=page, low=head, high=head, delivery=delivery)
 
         return await self._session.run(read, table)
 

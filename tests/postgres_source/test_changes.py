@@ -187,6 +187,38 @@ async def test_tables_that_vanish_or_are_taken_out_are_told_once(world: World) -
     assert not [segment for batch in later for segment in batch.segments]
 
 
+@pytest.mark.parametrize(
+    "change", ["drop table concord.marker", "set (publish = 'insert')", "set (publish = 'insert, delete, truncate')"]
+)
+async def test_a_publication_that_does_not_send_what_it_must_ends_the_feed(world: World, change: str) -> None:
+    world.run("create table t (id int primary key)")
+    await world.setup("t")
+    async with world.feed("t") as feed:
+        assert isinstance(feed, PostgresFeed)
+        world.run(f"alter publication concord_crm {change}")
+        with pytest.raises(SourceUnready, match="publication concord_crm") as told:
+            await feed.look()
+    assert "concord backfill crm" in (told.value.hint or "")
+    with pytest.raises(SourceUnready, match="publication concord_crm"):
+        async with world.feed("t"):
+            pass
+
+
+async def test_a_publication_that_filters_rows_holds_the_table(world: World) -> None:
+    world.run("create table t (id int primary key)")
+    await world.setup("t")
+    if int(world.rows("show server_version_num")[0][0]) < 150_000:
+        return  # Row filters came with PostgreSQL 15.
+    async with world.feed("t") as feed:
+        assert isinstance(feed, PostgresFeed)
+        world.run("alter publication concord_crm set table t where (id > 5), concord.marker")
+        await feed.look()
+        batch = await feed.receive(10)
+    (event,) = batch.segments[0].events
+    assert (event.kind, event.table) == (EventKind.UNPUBLISHED, "t")
+    assert "filters its rows" in event.detail
+
+
 async def test_a_table_missing_at_the_start_is_told_first(world: World) -> None:
     world.run("create table t (id int primary key)")
     await world.setup("t")
