@@ -10,7 +10,7 @@ import fcntl
 import os
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,6 +56,12 @@ class SqliteHub:
         assert row is not None
         self.hub_id: str = row[0]
         self.epoch: int = row[1]
+        row = connection.execute("select coalesce(max(seq), 0) from journal").fetchone()
+        assert row is not None
+        self.opened_at: int = row[0]
+        """The journal's end when this daemon opened it: nobody has delivered more by then."""
+        self.sent: dict[int, int] = {}
+        """System → the newest delivery that this daemon has begun."""
         self._recent = Recent(RECENT_ENTRIES, RECENT_BYTES)
         self.transaction = HubTransaction(connection, clock, self._recent)
 
@@ -168,6 +174,7 @@ async def open_hub(path: Path, clock: Clock) -> AsyncGenerator[SqliteHub]:
     Raises `HubBusy` when another process owns it, `HubCorrupt` when the file is damaged or something else.
     """
     with hub_lock(path), translated(path):
+        _make_private(path)
         connection = connect(path)
         try:
             if connection.execute("pragma quick_check(1)").fetchone() != ("ok",):
@@ -180,6 +187,13 @@ async def open_hub(path: Path, clock: Clock) -> AsyncGenerator[SqliteHub]:
                 reader.close()
         finally:
             connection.close()
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, where there is none, for its owner alone: it holds what all systems hold of people. SQLite gives
+    the files beside it the same mode."""
+    with suppress(FileExistsError, PermissionError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def memory_hub(clock: Clock, connection: Database | None = None) -> SqliteHub:

@@ -36,8 +36,8 @@ def floor(tx: HubTransaction) -> int:
     has not got; a row of a source that waits to be read again, what its system had seen when it was captured.
     """
     found = [last for (last,) in tx.rows("select min(seen) from parked where direction = 'source'") if last is not None]
-    rows = tx.rows("select id, seen, cursor, marker, position from system where is_admitted >= 0")
-    for system, seen, cursor, marker, position in rows:
+    rows = tx.rows("select id, seen, seen_before, cursor, marker, position from system where is_admitted >= 0")
+    for system, seen, before, cursor, marker, position in rows:
         if position is None and not _copies(tx, system, "s.place is not null"):
             found.append(cursor)
         elif seen < cursor and marker <= seen and not _copies(tx, system, "not coalesce(s.is_done, 0)"):
@@ -45,7 +45,8 @@ def floor(tx: HubTransaction) -> int:
             tx.set_seen(system, cursor)
             found.append(cursor)
         else:
-            found.append(min(seen, cursor))
+            # The log of the last delivery may be read to a part only.
+            found.append(min(before if seen == marker else seen, cursor))
     # What was written to it once is to be measured against that, should it speak again; and its last delivery may have
     # to be worked out again.
     found.extend(min(row) for row in tx.rows("select seen, cursor from system where is_admitted = ?", (AWAY,)))

@@ -207,10 +207,13 @@ def _key(reader: Reader, row: WireRow) -> str:
 
 
 def held_keys(part: PlacePart, shape: Shape, rows: list[WireRow], held: TableHeld) -> list[str]:
-    """Keys of rows without a reader. Raises `held` when the key columns themselves are gone."""
+    """Keys of rows without a reader. Where the mapped key columns are gone the table's own key takes their place: they
+    may have been given other names. Raises `held` when that has another number of columns."""
     indexes = [shape.index(name) for name in part.place.key]
     if None in indexes:
-        raise held
+        if len(shape.key) != len(part.place.key):
+            raise held
+        indexes = [shape.index(name) for name in shape.key]
     columns = [n for n in indexes if n is not None]
     keys: list[str] = []
     for row in rows:

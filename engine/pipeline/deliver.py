@@ -61,7 +61,17 @@ class Deliverer:
     async def start(self) -> None:
         """Fence earlier daemons, and learn what became of the last delivery."""
         marker = await self.session.claim(self.topology.hub_id, self.hub.epoch)
-        known = await self.hub.read(lambda tx: tx.system(self.system.id, "marker")[0])
+        known, ahead = await self.hub.read(lambda tx: tx.system(self.system.id, "marker, ahead"))
+        end = max(self.hub.opened_at, self.hub.sent.get(self.system.id, 0))
+        if marker > end or (ahead and marker >= ahead):
+            await self._note_ahead(marker)
+            raise MarkerAhead(
+                f"system {self.system.name} has marker {marker}, which this hub has not delivered",
+                hint="The hub was restored from an older copy; restore its newest backup, then `concord compare`.",
+                system=self.system.name,
+            )
+        if ahead:
+            await self._note_ahead(0)
         if marker < known:
             raise MarkerAhead(
                 f"system {self.system.name} has marker {marker}, the hub has delivered {known}",
@@ -75,18 +85,18 @@ class Deliverer:
             # Refusals of a delivery that never happened: the next attempt may have none.
             await self.hub.transact(lambda tx: tx.write("delete from prepared where system = ?", (self.system.id,)))
 
+    async def _note_ahead(self, marker: int) -> None:
+        """The journal will grow past such a marker, which must not make it one of our own."""
+        await self.hub.transact(
+            lambda tx: tx.write("update system set ahead = ? where id = ?", (marker, self.system.id))
+        )
+
     async def _recover(self, known: int, marker: int) -> None:
         assigned = await self.session.assigned(known)
         places = {part.name: part.id for part in self.system.places}
 
         def follow(tx: HubTransaction) -> None:
             (cursor,) = tx.system(self.system.id, "cursor")
-            if marker > tx.last_seq:
-                raise MarkerAhead(
-                    f"system {self.system.name} has marker {marker}, the hub's journal ends at {tx.last_seq}",
-                    hint="The hub was restored from an older copy; restore its newest backup, then `concord compare`.",
-                    system=self.system.name,
-                )
             outcome = Outcome(refusals=prepared(tx, self.system, marker), is_written=True)
             refused = {r.parked.rid for r in outcome.refusals if r.parked.rid is not None}
             fresh = Fresh()
@@ -166,6 +176,7 @@ class Deliverer:
                 outcome.changed |= gathered.changed
                 if not gathered.is_empty:
                     if writing.delivery is None:
+                        self.hub.sent[self.system.id] = until
                         writing.delivery = await stack.enter_async_context(self.session.delivery(until))
                     await writing.write(gathered)
                 if last >= until:

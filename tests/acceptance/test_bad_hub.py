@@ -133,6 +133,12 @@ def test_a_hub_that_was_lost_is_told_by_the_markers_of_the_systems(trouble: Trou
     assert seen(trouble) == before
 
 
+def test_a_hub_is_its_owners_alone(trouble: Trouble) -> None:
+    for file in trouble.field.directory.glob("hub.sqlite*"):
+        if file.is_file() and file.suffix not in (".lock", ".good"):
+            assert file.stat().st_mode & 0o077 == 0, file.name
+
+
 def test_a_hub_older_than_what_was_delivered_is_told(trouble: Trouble) -> None:
     trouble.run("crm", "update customers set phone = '1' where id = 'c1'")
     trouble.concord("run", "--once", "--log-level", "warning")
@@ -140,6 +146,11 @@ def test_a_hub_older_than_what_was_delivered_is_told(trouble: Trouble) -> None:
     shutil.copy(hub_of(trouble), newest)
     restore(trouble)
     ended = trouble.concord("run", "--once", "--log-level", "warning", code=3)
+    trouble.check_told(ended.stderr, "halted", "erp", "marker", "next:", "backup")
+    for n in range(4):
+        # The journal grows past the marker, which does not make it one of this hub's.
+        trouble.run("crm", "update customers set phone = ? where id = 'c1'", f"grown {n}")
+        ended = trouble.concord("run", "--once", "--log-level", "warning", code=3)
     trouble.check_told(ended.stderr, "halted", "erp", "marker", "next:", "backup")
     shutil.copy(newest, hub_of(trouble))
     keep(trouble)
