@@ -335,9 +335,10 @@ def malformed(what: str, found: bytes) -> MalformedLog:
 
 # Bytes of metadata by type: FLOAT, DOUBLE, TIMESTAMP2, DATETIME2, TIME2, JSON, the blobs, GEOMETRY, MariaDB's
 # compressed BLOB have one; VARCHAR, BIT, NEWDECIMAL, ENUM, SET, VAR_STRING, STRING, compressed VARCHAR two.
-_METADATA_SIZES: Final = dict.fromkeys((4, 5, 17, 18, 19, 140, 245, 249, 250, 251, 252, 255), 1) | dict.fromkeys(
-    (15, 16, 141, 246, 247, 248, 253, 254), 2
-)
+_METADATA_SIZES: Final[dict[int, int]] = {
+    **dict.fromkeys((4, 5, 17, 18, 19, 140, 245, 249, 250, 251, 252, 255), 1),
+    **dict.fromkeys((15, 16, 141, 246, 247, 248, 253, 254), 2),
+}
 _NUMBERS: Final = frozenset((1, 2, 3, 4, 5, 8, 9, 246))
 _CHARACTERS: Final = frozenset((15, 140, 141, 249, 250, 251, 252, 253, 254))
 
@@ -366,7 +367,7 @@ def real_type(type: int, metadata: int) -> int:
 
 def _metadata(types: bytes, metadata: bytes, body: bytes) -> list[int]:
     found: list[int] = []
-    at = 0
+    at: int = 0
     for type in types:
         size = _METADATA_SIZES.get(type, 0)
         if at + size > len(metadata):
@@ -457,7 +458,7 @@ def _number(body: bytes, at: int) -> tuple[int, int]:
 
 
 def _inflated(block: bytes) -> bytes:
-    """MariaDB's compressed bytes: 0x80, algorithm (0: zlib) and length's size in one byte; the length, big-endian; zlib.
+    """MariaDB's compressed bytes: one byte of 0x80, algorithm (0: zlib) and length's size; that length; zlib.
 
     See `binlog_buf_uncompress` in sql/log_event.cc.
     """
