@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -47,14 +48,14 @@ class MariadbServer:
     password."""
 
     port: int
-    socket: Path
+    socket_path: Path
     directory: Path
     process: subprocess.Popen[bytes]
 
     def execute(self, *statements: str, database: str | None = None) -> list[tuple[object, ...]]:
         """Run statements as root, each committed by itself; the rows of the last one."""
         connection = pymysql.Connection(
-            unix_socket=str(self.socket), user="root", database=database, charset="utf8mb4", autocommit=True
+            unix_socket=str(self.socket_path), user="root", database=database, charset="utf8mb4", autocommit=True
         )
         with connection, connection.cursor() as cursor:
             for statement in statements:
@@ -95,14 +96,14 @@ def start_mariadb(directory: Path, options: Mapping[str, str] | None = None) -> 
     port = free_port()
     # A path of more than 107 bytes is none for a socket, and those of temporary folders are long.
     with tempfile.TemporaryDirectory(prefix="concord-") as short:
-        socket = Path(short) / "socket"
-        chosen = {**OPTIONS, **(options or {}), "port": str(port), "socket": str(socket), "datadir": str(data)}
+        socket_path = Path(short) / "socket"
+        chosen = {**OPTIONS, **(options or {}), "port": str(port), "socket": str(socket_path), "datadir": str(data)}
         arguments = [f"--{name}={value}" for name, value in chosen.items()]
         with (directory / "server.log").open("ab") as log:
             process = subprocess.Popen(
                 [server, "--no-defaults", *user, *arguments], stdout=log, stderr=log, cwd=directory
             )
-        running = MariadbServer(port=port, socket=socket, directory=directory, process=process)
+        running = MariadbServer(port=port, socket_path=socket_path, directory=directory, process=process)
         try:
             _wait_until_ready(running)
             yield running
@@ -118,9 +119,11 @@ def start_mariadb(directory: Path, options: Mapping[str, str] | None = None) -> 
 def _wait_until_ready(server: MariadbServer) -> None:
     deadline = time.monotonic() + START_SECONDS_MAX
     while True:
-        with contextlib.suppress(pymysql.Error):
-            server.execute("select 1")
-            return
+        # Not by the driver: it leaves a socket open that could not connect.
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.connect(("127.0.0.1", server.port))
+            break
         if server.process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"MariaDB did not start: {server.log()[-2000:]}")
         time.sleep(0.05)
+    server.execute("select 1")

@@ -7,6 +7,7 @@ and the server rolls back what was open as soon as it notices.
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -56,7 +57,6 @@ class Driver(Protocol):
     def server_version(self) -> str: ...
     def connect(self, sock: socket.socket) -> None: ...
     def cursor(self) -> Cursor: ...
-    def escape_string(self, text: str) -> str: ...
     def close(self) -> None: ...
 
 
@@ -88,6 +88,13 @@ class Connection:
     def is_mariadb(self) -> bool:
         return "mariadb" in self._driver.server_version.lower()
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """The server's release. MariaDB puts another one before it, for replicas that would take it for too old."""
+        text = self._driver.server_version
+        found = re.match(r"(\d+)\.(\d+)", text.removeprefix("5.5.5-") if self.is_mariadb else text)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
     def execute(self, sql: str) -> Result:
         """Run one statement. Raises the driver's errors, and UnicodeEncodeError for a text that is no Unicode."""
         return next(iter(self.script((sql,))))
@@ -113,7 +120,7 @@ class Connection:
 
     def literal(self, text: str) -> str:
         """A text for SQL. Correct under our sql_mode only, which leaves the backslash its meaning."""
-        return "'" + self._driver.escape_string(text) + "'"
+        return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
     def cut(self) -> None:
         """End the connection from another thread, whatever it is doing."""
