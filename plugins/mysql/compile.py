@@ -66,12 +66,12 @@ class Decoders(NamedTuple):
 
     `rows` gives the images of an insert or delete. `updates` gives the images after the change, and the old row where
     a key column differs, by index: key columns alone, the others ABSENT. Columns that an image does not have are
-    ABSENT. `count` is the number of images, an update's two of a row counted apart.
+    ABSENT. `images` counts images, an update's two of a row counted apart.
     """
 
     rows: Callable[[RowsHead], list[WireRow]]
     updates: Callable[[RowsHead], tuple[list[WireRow], dict[int, WireRow]]]
-    count: Callable[[RowsHead], int]
+    images: Callable[[RowsHead], int]
 
 
 One = Callable[[bytes, int], tuple[WireRow, int]]
@@ -135,7 +135,7 @@ def compile_decoders(columns: Sequence[LogColumn], *, keys: tuple[int, ...], tab
 
     nothing = frozenset[int]()
 
-    def count(head: RowsHead) -> int:
+    def images_in(head: RowsHead) -> int:
         first, second = image_of(head.present, nothing), image_of(head.present_after, nothing)
         if first is second:
             image = first
@@ -149,7 +149,7 @@ def compile_decoders(columns: Sequence[LogColumn], *, keys: tuple[int, ...], tab
         rows, _ = updates(head)
         return 2 * len(rows)
 
-    return Decoders(rows, updates, count)
+    return Decoders(rows, updates, images_in)
 
 
 class _Value(NamedTuple):

@@ -61,6 +61,15 @@ CHARACTER_SETS: Final = {
 }
 
 
+def text_decoder(character_set: str) -> Callable[[bytes], str] | None:
+    """Decodes bytes of one of the server's character sets; None for one that Python does not have. The decoder raises
+    ValueError."""
+    if character_set == "latin1":
+        return latin1_text
+    name = CHARACTER_SETS.get(character_set)
+    return None if name is None else lambda raw: raw.decode(name)
+
+
 class Remembered(dict[K, str], Generic[K]):
     """`spell` of a key, remembered."""
 

@@ -1,0 +1,615 @@
+"""Events become batches: transactions, our own deliveries among them, and what statements did to tables. No I/O.
+
+A transaction is everything between a GTID and the event that ends it, and stands in the log only once it has committed.
+`Gatherer.take` goes on until the events run out or something needs the outside world, and says which.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from engine.errors import MalformedLog, PositionLost, SourceUnready
+from engine.model.change import DELETE, INSERT, UPDATE, Batch, EventKind, Segment, TableEvent, TableRows
+from engine.model.position import Position
+from engine.model.table import Shape
+from plugins.mysql.compile import Decoders
+from plugins.mysql.events import (
+    ANONYMOUS_GTID,
+    ARTIFICIAL,
+    COMPLETED_XA,
+    FORMAT_DESCRIPTION,
+    GTID_MARIADB,
+    GTID_MYSQL,
+    GTID_TAGGED,
+    HEADER_SIZE,
+    HEARTBEAT,
+    HEARTBEAT_2,
+    PARTIAL_UPDATE,
+    PREPARED_XA,
+    QUERY,
+    QUERY_COMPRESSED,
+    ROTATE,
+    ROWS,
+    STANDALONE,
+    TABLE_MAP,
+    TRANSACTION_PAYLOAD,
+    UPDATE_ROWS,
+    WRITE_ROWS,
+    XA_PREPARE,
+    XID,
+    Header,
+    Query,
+    RowsHead,
+    checked_body,
+    decode_format,
+    decode_gtid,
+    decode_gtid_mysql,
+    decode_header,
+    decode_query,
+    decode_rotate,
+    decode_rows_head,
+    decode_xid,
+    malformed,
+    table_id_of,
+)
+from plugins.mysql.position import Resume, file_number, position_of
+
+# A batch of large rows is full before it has many of them.
+BATCH_BYTES_MAX: Final = 32 << 20
+# Events of no interest in one go; then others of the event loop have their turn.
+EVENTS_MAX: Final = 5_000
+
+_INCIDENT: Final = 26
+_IGNORABLE: Final = 0x80
+# STOP, INTVAR, RAND, USER_VAR, BEGIN_LOAD_QUERY, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, contexts of group replication,
+# MariaDB's ANNOTATE_ROWS, BINLOG_CHECKPOINT, GTID_LIST, START_ENCRYPTION.
+_PASSED: Final = frozenset((0, 3, 5, 13, 14, 17, 18, 28, 29, 35, 36, 37, 160, 161, 163, 164))
+_TRUNCATED: Final = "rows were removed by a statement, which the log does not list one by one"
+
+
+class Stop(enum.Enum):
+    """Why `Gatherer.take` has stopped."""
+
+    DRY = "dry"
+    """No more events have arrived."""
+    FULL = "full"
+    """The batch is full, or enough events of no interest have been read for one go."""
+    TABLE = "table"
+    """A table map that is not known; `unknown` is its body. Install it, then go on."""
+    STATEMENT = "statement"
+    """A statement that may mean something; `statement`. Look at it, then go on."""
+
+
+@dataclass(slots=True)
+class Relation:
+    """How to treat the rows of one table map. `shape` None: the marker, or a table that takes no part."""
+
+    name: str
+    decoders: Decoders | None = None
+    shape: Shape | None = None
+    columns_present: bytes = b""
+    """The columns that an image must have: all but those that the database computes."""
+    is_verified: bool = False
+    marker_seq: int | None = None
+    """The marker's column seq; None for all other tables."""
+    rows: TableRows | None = None
+
+
+@dataclass(slots=True)
+class _Mark:
+    """What was gathered before a transaction, to go back to when it turns out not to have committed."""
+
+    segments: int
+    tables: dict[str, int]
+    rows: int
+    rows_echoed: int
+    size: int
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """The transaction being read. `start`: its offset; `count`: rows events so far; `skip`: those handed out before.
+
+    `is_single`: one statement, without an event that ends it.
+    """
+
+    start: int
+    gtid: str
+    domain: int
+    time: int
+    skip: int = 0
+    count: int = 0
+    is_single: bool = False
+    is_prepared: bool = False
+    has_first: bool = False
+    is_echo: bool = False
+    seq: int = 0
+    has_rows: bool = False
+    is_handed_out: bool = False
+    """Whether a part of it has been."""
+    mark: _Mark | None = None
+
+
+@dataclass(slots=True)
+class Gatherer:
+    """Gathers for one feed. `file` and `offset`: what has been read, `gtids` the last whole transactions in it."""
+
+    system: str
+    resume: Resume
+    has_checksum: bool
+    rows_max: int = 0
+    unknown: bytes = b""
+    statement: Query | None = None
+    file: str = ""
+    offset: int = 0
+    gtids: dict[int, str] = field(default_factory=lambda: {})
+    is_caught_up: bool = False
+    """Whether the server has said once that there was no more."""
+    _known: dict[bytes, Relation | None] = field(default_factory=lambda: {})
+    """By the table map's body without the table's id."""
+    _tables: dict[int, Relation | None] = field(default_factory=lambda: {})
+    _transaction: _Transaction | None = None
+    _segments: list[Segment] = field(default_factory=lambda: [])
+    _rows: int = 0
+    _rows_echoed: int = 0
+    _bytes: int = 0
+    _committed_at: int = 0
+
+    def __post_init__(self) -> None:
+        self.file, self.offset = self.resume.file, self.resume.offset
+        self.gtids = dict(self.resume.gtids)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a transaction is being read."""
+        return self._transaction is not None
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether a batch made now would hold more than a position."""
+        return bool(self._segments) or self._rows > 0
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """What has been read, comparable with positions; of whole transactions only."""
+        transaction = self._transaction
+        offset = self.offset if transaction is None else min(self.offset, transaction.start)
+        return (file_number(self.file), offset, 0)
+
+    def take(self, events: Iterator[bytes]) -> Stop:
+        """Consume events until there are no more, the batch is full, or something needs the outside world."""
+        others = 0
+        for event in events:
+            header = decode_header(event)
+            kind = header.kind
+            if kind == FORMAT_DESCRIPTION:
+                self.has_checksum = decode_format(event)
+                self._advance(header)
+                continue
+            if kind == ROTATE:
+                self._rotate(header, event)
+                continue
+            body = checked_body(event, has_checksum=self.has_checksum)
+            self._advance(header)
+            if kind in ROWS:
+                if not self._take_rows(kind, body):
+                    others += 1
+                elif (self._rows >= self.rows_max or self._bytes >= BATCH_BYTES_MAX) and self._is_full():
+                    return Stop.FULL
+            elif kind == TABLE_MAP:
+                self._tables[table_id_of(body)] = None
+                relation = self._known.get(body[6:], self)
+                if isinstance(relation, Gatherer):
+                    self.unknown = body
+                    return Stop.TABLE
+                self._tables[table_id_of(body)] = relation
+            elif kind == XID:
+                decode_xid(body)
+                self._end()
+                others += 1
+                if self._rows >= self.rows_max or self._bytes >= BATCH_BYTES_MAX:
+                    return Stop.FULL
+            elif kind == GTID_MARIADB:
+                self._begin_mariadb(header, body)
+            elif kind in (QUERY, QUERY_COMPRESSED):
+                if self._query(header, decode_query(kind, body)):
+                    return Stop.STATEMENT
+                others += 1
+                if self._rows >= self.rows_max and self._transaction is None:
+                    return Stop.FULL
+            else:
+                self._rare(header, body)
+            if others > EVENTS_MAX:
+                return Stop.FULL
+        return Stop.DRY
+
+    def install(self, body: bytes, relation: Relation | None) -> None:
+        """Treat the rows of the table map `body` so; None: as those of no interest."""
+        if len(self._known) > 10_000:
+            # Temporary tables and partitions come and go for years.
+            self._known.clear()
+        self._known[body[6:]] = relation
+        self._tables[table_id_of(body)] = relation
+
+    def forget(self, name: str) -> None:
+        """Ask anew at the next table map of this table."""
+        for body in [body for body, relation in self._known.items() if relation is not None and relation.name == name]:
+            del self._known[body]
+
+    def event(self, kind: EventKind, table: str, shape: Shape | None = None, detail: str = "") -> None:
+        """Something happened to a table, before the rows that come next."""
+        segment = self._segments[-1] if self._segments else None
+        if segment is None or segment.tables or segment.echoes:
+            segment = self._new_segment(segment.seen if segment else None)
+        segment.events.append(TableEvent(kind, table, shape, detail))
+
+    def truncated(self, table: str) -> None:
+        """A statement removed rows of the table."""
+        self.event(EventKind.TRUNCATED, table, None, _TRUNCATED)
+
+    def batch(self, last: Position) -> Batch:
+        """Hand out what was gathered; `last` is the position of the batch before this one."""
+        self._forget_rows()
+        transaction, server = self._transaction, self.resume.server
+        is_whole, committed_at = True, self._committed_at
+        if transaction is not None and transaction.count > transaction.skip and transaction.has_rows:
+            is_whole, committed_at = False, transaction.time
+            transaction.is_handed_out, transaction.mark = True, None
+            position = position_of(server, self.file, transaction.start, transaction.count, self.gtids)
+        else:
+            position = position_of(server, self.file, self.order[1], 0, self.gtids)
+        if position < last:
+            position = last
+        batch = Batch(
+            position=position,
+            segments=self._segments,
+            is_whole=is_whole,
+            rows_read=self._rows,
+            rows_echoed=self._rows_echoed,
+            size=self._bytes,
+            committed_at=committed_at,
+        )
+        self._segments = []
+        self._rows = self._rows_echoed = self._bytes = self._committed_at = 0
+        return batch
+
+    def _take_rows(self, kind: int, body: bytes) -> bool:
+        """Take a rows event; False when there is nothing in it for the engine."""
+        transaction = self._transaction
+        if transaction is None:
+            raise malformed("rows", body)
+        table_id = table_id_of(body)
+        relation = self._tables.get(table_id, self)
+        if isinstance(relation, Gatherer):
+            # An empty event whose only meaning is the end of a statement has an id of all ones.
+            if table_id == 0xFFFFFF:
+                return False
+            raise MalformedLog(f"system {self.system}: rows of a table that the log has not named")
+        transaction.count += 1
+        if not transaction.has_first:
+            transaction.has_first = True
+            if relation is not None and relation.marker_seq is not None and kind in UPDATE_ROWS:
+                transaction.is_echo = True
+                transaction.seq = self._marker_seq(relation, decode_rows_head(kind, body))
+                if transaction.count > transaction.skip:
+                    self._mark(transaction)
+                    self._new_segment(transaction.seq)
+        if relation is None or relation.decoders is None or transaction.count <= transaction.skip:
+            return False
+        if not transaction.has_rows:
+            transaction.has_rows = True
+            self._mark(transaction)
+        if transaction.is_prepared:
+            raise SourceUnready(
+                f"system {self.system}, table {relation.name}: rows were changed in a distributed transaction (XA),"
+                " whose outcome the log does not tell yet",
+                hint="Keep XA transactions away from the mapped tables.",
+            )
+        head = decode_rows_head(kind, body)
+        self._bytes += len(head.body)
+        if relation.shape is None:
+            self._pass_marker(transaction, relation, relation.decoders, kind, head)
+            return True
+        if transaction.is_echo:
+            self._add_echo(transaction, relation, relation.decoders, relation.shape, kind, head)
+            return True
+        self._check_images(relation, head)
+        rows = relation.rows or self._rows_of(relation, relation.shape)
+        self._rows += _add(rows, relation.decoders, kind, head, transaction.time)
+        return True
+
+    def _check_images(self, relation: Relation, head: RowsHead) -> None:
+        """Refuse images without all columns: what is missing would be taken for unchanged, or for the default."""
+        wanted = int.from_bytes(relation.columns_present, "little")
+        for present in (head.present, head.present_after):
+            if wanted & ~int.from_bytes(present, "little"):
+                raise SourceUnready(
+                    f"system {self.system}, table {relation.name}: the log has rows without all of their columns",
+                    hint="Run: set global binlog_row_image = 'FULL'; then end the sessions that began before, and"
+                    f" run `concord backfill {self.system}`.",
+                )
+
+    def _pass_marker(
+        self, transaction: _Transaction, relation: Relation, decoders: Decoders, kind: int, head: RowsHead
+    ) -> None:
+        """A row of the marker: of our delivery; or one that is not the first, or no update, as no delivery of ours is.
+
+        The rows around such a one stay changes of the system's users. Were one of ours taken for a change, it would be
+        found to change nothing; were a user's change taken for ours, it would be lost.
+        """
+        count = decoders.images(head) // (2 if kind in UPDATE_ROWS else 1)
+        self._rows += count
+        self._rows_echoed += count
+        if kind in UPDATE_ROWS and not (transaction.is_echo and transaction.count == 1):
+            seq = self._marker_seq(relation, head)
+            if not transaction.is_echo:
+                self._new_segment(seq)
+
+    def _marker_seq(self, relation: Relation, head: RowsHead) -> int:
+        assert relation.decoders is not None, "the marker has decoders"
+        assert relation.marker_seq is not None, "it is the marker"
+        rows, _ = relation.decoders.updates(head)
+        try:
+            return int(str(rows[-1][relation.marker_seq]))
+        except (ValueError, IndexError) as error:
+            raise MalformedLog(f"system {self.system}: the marker's seq is no number") from error
+
+    def _add_echo(
+        self,
+        transaction: _Transaction,
+        relation: Relation,
+        decoders: Decoders,
+        shape: Shape,
+        kind: int,
+        head: RowsHead,
+    ) -> None:
+        if not relation.is_verified:
+            count = decoders.images(head) // (2 if kind in UPDATE_ROWS else 1)
+        else:
+            segment = self._segments[-1] if self._segments else None
+            if segment is None or segment.seen != transaction.seq or segment.tables:
+                # The delivery goes on from the batch before.
+                segment = self._new_segment(transaction.seq)
+            rows = segment.echoes.get(relation.name)
+            if rows is None or rows.shape != shape:
+                if rows is not None:
+                    segment = self._new_segment(transaction.seq)
+                rows = segment.echoes[relation.name] = TableRows(shape)
+            count = _add(rows, decoders, kind, head, transaction.time)
+        self._rows += count
+        self._rows_echoed += count
+
+    def _rows_of(self, relation: Relation, shape: Shape) -> TableRows:
+        segment = self._segments[-1] if self._segments else self._new_segment(None)
+        found = segment.tables.get(relation.name)
+        if found is not None and found.shape != shape:
+            segment = self._new_segment(segment.seen)
+            found = None
+        if found is None:
+            found = segment.tables[relation.name] = TableRows(shape)
+        relation.rows = found
+        return found
+
+    def _new_segment(self, seen: int | None) -> Segment:
+        self._forget_rows()
+        segment = Segment(seen=seen)
+        self._segments.append(segment)
+        return segment
+
+    def _forget_rows(self) -> None:
+        for relation in self._known.values():
+            if relation is not None:
+                relation.rows = None
+
+    def _is_full(self) -> bool:
+        """Whether to cut here, inside a transaction: only where it is too large to be taken whole."""
+        return self._rows >= 2 * self.rows_max or self._bytes >= BATCH_BYTES_MAX or self._begins_batch()
+
+    def _begins_batch(self) -> bool:
+        """Whether nothing of another transaction is in the batch, so that waiting for the end makes it no smaller."""
+        return self._committed_at == 0
+
+    def _begin_mariadb(self, header: Header, body: bytes) -> None:
+        gtid = decode_gtid(body, header.server_id)
+        transaction = self._begin(header, str(gtid), gtid.domain, header.time * 1_000_000)
+        transaction.is_single = bool(gtid.flags & STANDALONE)
+        transaction.is_prepared = bool(gtid.flags & PREPARED_XA) and not gtid.flags & COMPLETED_XA
+
+    def _begin(self, header: Header, gtid: str, domain: int, time: int) -> _Transaction:
+        if self._transaction is not None:
+            raise MalformedLog(f"system {self.system}: a transaction begins inside another")
+        start = self.offset - header.size
+        transaction = _Transaction(start, gtid, domain, time)
+        place, resume = (file_number(self.file), start), self.resume
+        if place < (resume.number, resume.offset):
+            # The server was asked for later ones; whatever it thinks, these have been handed out. Unless this is
+            # another log than the one we read, in which the same names mean other transactions.
+            transaction.skip = 2**62
+            if domain in self.gtids:
+                raise PositionLost(
+                    f"system {self.system}: this is not the log that we read before: what follows our position stands"
+                    " before it",
+                    hint=f"Run `concord backfill {self.system}`.",
+                )
+        elif place == (resume.number, resume.offset):
+            transaction.skip = resume.skip
+        self._transaction = transaction
+        return transaction
+
+    def _end(self) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            raise MalformedLog(f"system {self.system}: a transaction ends that never began")
+        self._transaction = None
+        if transaction.gtid:
+            self.gtids[transaction.domain] = transaction.gtid
+        if transaction.skip < 2**62:
+            self._committed_at = transaction.time
+
+    def _mark(self, transaction: _Transaction) -> None:
+        if transaction.mark is None and not transaction.is_handed_out:
+            segment = self._segments[-1] if self._segments else Segment()
+            tables = {name: len(rows.rows) for name, rows in segment.tables.items()}
+            transaction.mark = _Mark(len(self._segments), tables, self._rows, self._rows_echoed, self._bytes)
+
+    def _undo(self, transaction: _Transaction) -> None:
+        """Forget the rows of a transaction that is in the log and did not commit."""
+        self._transaction = None
+        mark = transaction.mark
+        if mark is None:
+            if transaction.has_rows or transaction.skip:
+                raise MalformedLog(
+                    f"system {self.system}: a large transaction of which a part has been taken over was rolled back",
+                    hint=f"Run `concord backfill {self.system}`, then `concord compare`.",
+                )
+            return
+        self._forget_rows()
+        del self._segments[mark.segments :]
+        self._rows, self._rows_echoed, self._bytes = mark.rows, mark.rows_echoed, mark.size
+        if not self._segments:
+            return
+        tables = self._segments[-1].tables
+        for name in list(tables):
+            rows, count = tables[name], mark.tables.get(name, 0)
+            if not count:
+                del tables[name]
+                continue
+            del rows.rows[count:], rows.ops[count:], rows.times[count:]
+            for index in [index for index in rows.old if index >= count]:
+                del rows.old[index]
+
+    def _query(self, header: Header, query: Query) -> bool:
+        """Take a statement; True when it must be looked at."""
+        words = query.text[:40].upper().split()
+        first = words[0].rstrip(";") if words else ""
+        transaction = self._transaction
+        if first in ("BEGIN", "START") and (first == "BEGIN" or words[1:2] == ["TRANSACTION"]):
+            if transaction is None:
+                self._begin(header, "", 0, header.time * 1_000_000)
+            else:
+                transaction.is_single = False
+            return False
+        if transaction is None:
+            transaction = self._begin(header, "", 0, header.time * 1_000_000)
+            transaction.is_single = True
+        if first == "COMMIT" and not transaction.is_single:
+            self._end()
+            return False
+        if first == "SAVEPOINT" and not transaction.is_single:
+            return False
+        if first == "ROLLBACK" and not transaction.is_single:
+            self._roll_back(transaction, is_whole=words[1:2] != ["TO"])
+            return False
+        is_skipped = transaction.skip >= 2**62
+        # MySQL creates a table with its first rows in one transaction, and says so at the statement's end.
+        if transaction.is_single and query.text.rstrip().upper().endswith("START TRANSACTION"):
+            transaction.is_single = False
+        elif transaction.is_single or (first == "XA" and words[1:2] in (["COMMIT"], ["ROLLBACK"])):
+            self._end()
+        self.statement = query
+        return first not in ("XA", "FLUSH", "GRANT", "REVOKE", "SET") and not is_skipped
+
+    def _roll_back(self, transaction: _Transaction, *, is_whole: bool) -> None:
+        """A transaction is in the log that was rolled back, wholly or to a savepoint, because it also changed what
+        cannot be: tables of engines without transactions. Which of its rows are of these the log does not say."""
+        if transaction.has_rows:
+            raise MalformedLog(
+                f"system {self.system}: a transaction that changed mapped tables and others was rolled back in part",
+                hint="Keep tables of engines without transactions out of transactions that change mapped tables; then"
+                f" run `concord backfill {self.system}`.",
+            )
+        if is_whole:
+            self._end()
+
+    def _rotate(self, header: Header, event: bytes) -> None:
+        """The log goes on in another file, or, where the server says so by itself, begins in this one."""
+        body = event[HEADER_SIZE:]
+        is_artificial = bool(header.flags & ARTIFICIAL) or not header.end
+        if self.has_checksum:
+            try:
+                body = checked_body(event, has_checksum=True)
+            except MalformedLog:
+                # Before the first format description one may come without.
+                if not is_artificial:
+                    raise
+        file, offset = decode_rotate(body)
+        if not is_artificial:
+            self._advance(header)
+        try:
+            file_number(file)
+        except ValueError as error:
+            raise malformed("rotation", event) from error
+        if self._transaction is not None:
+            # The server ended in the middle of writing a transaction; none of it has committed.
+            self._undo(self._transaction)
+        self.file, self.offset = file, min(offset, 4)
+        self._tables.clear()
+
+    def _advance(self, header: Header) -> None:
+        """Note the event's end. It has 32 bits, so behind 4 GiB of one file they are counted on."""
+        if not header.end or header.flags & ARTIFICIAL or header.kind in (HEARTBEAT, HEARTBEAT_2):
+            return
+        offset = (self.offset & ~0xFFFFFFFF) | header.end
+        if offset < self.offset and self.offset - offset > 1 << 31:
+            offset += 1 << 32
+        self.offset = max(self.offset, offset)
+
+    def _rare(self, header: Header, body: bytes) -> None:
+        kind = header.kind
+        if kind in (GTID_MYSQL, ANONYMOUS_GTID, GTID_TAGGED):
+            _, time = decode_gtid_mysql(body) if kind != GTID_TAGGED else ("", 0)
+            transaction = self._begin(header, "", 0, time or header.time * 1_000_000)
+            transaction.is_single = True
+        elif kind == XA_PREPARE:
+            if self._transaction is not None and self._transaction.has_rows:
+                self._transaction.is_prepared = True
+                raise SourceUnready(
+                    f"system {self.system}: a distributed transaction (XA) changed mapped tables; the log does not tell"
+                    " its outcome yet",
+                    hint="Keep XA transactions away from the mapped tables.",
+                )
+            self._end()
+        elif kind == PARTIAL_UPDATE:
+            relation = self._tables.get(table_id_of(body))
+            if relation is not None:
+                raise SourceUnready(
+                    f"system {self.system}, table {relation.name}: the log has parts of json values",
+                    hint="Run: set global binlog_row_value_options = '';",
+                )
+        elif kind == TRANSACTION_PAYLOAD:
+            raise SourceUnready(
+                f"system {self.system}: the log has compressed transactions",
+                hint="Run: set global binlog_transaction_compression = OFF;",
+            )
+        elif kind == _INCIDENT:
+            raise PositionLost(
+                f"system {self.system}: the server says that its log lacks events (an incident)",
+                hint=f"Look at the server's log; then run `concord backfill {self.system}`.",
+            )
+        elif kind in (HEARTBEAT, HEARTBEAT_2):
+            self.is_caught_up = True
+        elif kind in _PASSED or header.flags & _IGNORABLE:
+            return
+        else:
+            raise malformed(f"unknown ({kind})", body)
+
+
+def _add(rows: TableRows, decoders: Decoders, kind: int, head: RowsHead, time: int) -> int:
+    """Decode a rows event into `rows`; gives their count."""
+    if kind in UPDATE_ROWS:
+        found, old = decoders.updates(head)
+        first = len(rows.rows)
+        for index, was in old.items():
+            rows.old[first + index] = was
+        op = UPDATE
+    else:
+        found = decoders.rows(head)
+        op = INSERT if kind in WRITE_ROWS else DELETE
+    count = len(found)
+    rows.rows += found
+    rows.ops += bytes((op,)) * count
+    rows.times += [time] * count
+    return count
