@@ -33,12 +33,12 @@ from plugins.mysql.spell import (
     inet4_text,
     inet6_text,
     instant_text,
-    latin1_text,
     old_datetime_text,
     old_time_text,
     packed_date_text,
     packed_time_text,
     second_text,
+    text_decoder,
     time_text,
     uuid_text,
     year_text,
@@ -473,17 +473,15 @@ def _spelling(column: LogColumn, index: int, table: str) -> tuple[str, dict[str,
         return "inet4({0})", {"inet4": inet4_text}
     if column.kind is Kind.BINARY or column.character_set == "binary":
         return "'\\\\x' + {0}.hex()", {}
-    if column.character_set == "latin1":
-        return "latin1({0})", {"latin1": latin1_text}
-    name = CHARACTER_SETS.get(column.character_set)
-    if name is None:
+    if CHARACTER_SETS.get(column.character_set) == "utf-8":
+        return "{0}.decode()", {}
+    decode = text_decoder(column.character_set)
+    if decode is None:
         raise SourceUnready(
             f"{table}, column {column.name}: texts in character set {column.character_set or 'unknown'} cannot be read",
             hint="Run: alter table … convert to character set utf8mb4;",
         )
-    if name == "utf-8":
-        return "{0}.decode()", {}
-    return f"{{0}}.decode(C{index})", {f"C{index}": name}
+    return f"C{index}({{0}})", {f"C{index}": decode}
 
 
 def _refused(table: str) -> MalformedLog:

@@ -53,11 +53,22 @@ CHARACTER_SETS: Final = {
     "gbk": "gbk",
     "gb2312": "gb2312",
     "gb18030": "gb18030",
-    "euckr": "euc_kr",
+    "euckr": "cp949",
     "ucs2": "utf_16_be",
     "utf16": "utf_16_be",
     "utf16le": "utf_16_le",
     "utf32": "utf_32_be",
+}
+
+
+# What the server takes for another character than Python does, by Python's; each stands for one code only.
+_OTHERS: Final = {
+    "cp866": {"№": "ⁿ", "¤": "²"},
+    "greek": {"‘": "ʽ", "’": "ʼ"},
+    "hebrew": {"¯": "‾"},
+    "koi8u": {"∙": "•"},
+    "sjis": {"＼": "\\"},
+    "ujis": {"＼": "\\"},
 }
 
 
@@ -67,7 +78,12 @@ def text_decoder(character_set: str) -> Callable[[bytes], str] | None:
     if character_set == "latin1":
         return latin1_text
     name = CHARACTER_SETS.get(character_set)
-    return None if name is None else lambda raw: raw.decode(name)
+    if name is None:
+        return None
+    if character_set in _OTHERS:
+        others = str.maketrans(_OTHERS[character_set])
+        return lambda raw: raw.decode(name).translate(others)
+    return lambda raw: raw.decode(name)
 
 
 class Remembered(dict[K, str], Generic[K]):
