@@ -75,7 +75,7 @@ class MysqlSource:
     ) -> AsyncGenerator[Feed]:
         site, config = self._site, self._config
         async with session(site, config) as opened:
-            catalogue = await opened.run(lambda connection: _look(connection, config, tables))
+            catalogue = await opened.run(lambda connection: load_catalogue(connection, config, tables))
         start = after or catalogue.end
         resume = resume_at(start, system=site.name)
         _check(resume, catalogue, system=site.name)
@@ -188,7 +188,7 @@ class MysqlFeed:
     async def look(self) -> None:
         """The periodic look at the catalogue."""
         async with session(self._site, self._config) as opened:
-            found = await opened.run(lambda connection: _look(connection, self._config, self._tables))
+            found = await opened.run(lambda connection: load_catalogue(connection, self._config, self._tables))
         self.inspect(found)
 
     def inspect(self, catalogue: _Catalogue) -> None:
@@ -330,7 +330,7 @@ class MysqlFeed:
                     gatherer.truncated(name)
 
 
-def _look(connection: Connection, config: MysqlConfig, tables: Sequence[str]) -> _Catalogue:
+def load_catalogue(connection: Connection, config: MysqlConfig, tables: Sequence[str]) -> _Catalogue:
     """Read what the feed must know of the server and of its tables."""
     is_mariadb = connection.is_mariadb
     end = log_end(connection)

@@ -323,9 +323,10 @@ def _made(writer: _Writer, names: dict[str, Any], name: str) -> Any:
 
 _DATES: Final = Remembered(date_text)
 _PACKED_DATES: Final = Remembered(packed_date_text)
-_PACKED_TIMES: Final = Remembered(packed_time_text)
+# Of these there are no more than so many: 17 bits, and the seconds of a day.
+_PACKED_TIMES: Final = Remembered(packed_time_text, count_max=1 << 17)
 _DAYS: Final = Remembered(day_text)
-_SECONDS: Final = Remembered(second_text)
+_SECONDS: Final = Remembered(second_text, count_max=86_400)
 _FRACTIONS: Final = Remembered(fraction_text)
 _TIMES: Final = Remembered(time_text)
 _INTEGERS: Final = {1: ("b", 1), 2: ("h", 2), 3: ("i", 4), 8: ("q", 8)}
@@ -351,8 +352,7 @@ def _value(column: LogColumn, index: int, table: str) -> _Value:
         if not 0 < precision <= 65 or scale > precision:
             raise _refused(table)
         size = decimal_size(precision, scale)
-        spelt = Remembered(decimal_speller(precision, scale))
-        return _fixed(f"{size}s", size, f"D{index}[{{0}}]", {f"D{index}": spelt})
+        return _fixed(f"{size}s", size, f"D{index}({{0}})", {f"D{index}": decimal_speller(precision, scale)})
     if type in (10, 17, 18, 19, 7, 11, 12):
         return _moment(type, metadata, table)
     if type == 16:

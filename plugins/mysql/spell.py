@@ -10,7 +10,7 @@ import ipaddress
 import math
 import struct
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 K = TypeVar("K")
 
@@ -89,12 +89,13 @@ def text_decoder(character_set: str) -> Callable[[bytes], str] | None:
 class Remembered(dict[K, str], Generic[K]):
     """`spell` of a key, remembered."""
 
-    def __init__(self, spell: Callable[[K], str]) -> None:
+    def __init__(self, spell: Callable[[K], str], *, count_max: int = REMEMBERED_MAX) -> None:
         super().__init__()
         self._spell = spell
+        self._count_max = count_max
 
     def __missing__(self, key: K) -> str:
-        if len(self) >= REMEMBERED_MAX:
+        if len(self) >= self._count_max:
             self.clear()
         text = self[key] = self._spell(key)
         return text
@@ -109,33 +110,46 @@ def decimal_size(precision: int, scale: int) -> int:
 
 def decimal_speller(precision: int, scale: int) -> Callable[[bytes], str]:
     """Spells a DECIMAL: groups of nine digits in four bytes, the odd digits at both ends in fewer; the first bit is
-    set where it is not negative, and all bits are turned over where it is."""
+    set where it is not negative, and all bits are turned over where it is.
+
+    Amounts differ from row to row, so they are not remembered; instead the function is made for these digits.
+    """
     whole, rest = divmod(precision - scale, 9)
     parts, last = divmod(scale, 9)
     before = ([(_BYTES_OF_DIGITS[rest], rest)] if rest else []) + [(4, 9)] * whole
     behind = [(4, 9)] * parts + ([(_BYTES_OF_DIGITS[last], last)] if last else [])
-    size = decimal_size(precision, scale)
-    sign = 1 << (8 * size - 1)
-    digits_max = 10**scale
-
-    def spell(raw: bytes) -> str:
-        number = int.from_bytes(raw, "big")
-        is_negative = not number & sign
-        number = number ^ (sign - 1) if is_negative else number ^ sign
-        at = 8 * size
-        total = 0
-        for bytes_count, digits in (*before, *behind):
-            at -= 8 * bytes_count
-            group = (number >> at) & ((1 << 8 * bytes_count) - 1)
-            if group >= 10**digits:
-                raise ValueError("a group of a decimal has too many digits")
-            total = total * 10**digits + group
-        minus = "-" if is_negative and total else ""
-        if not scale:
-            return f"{minus}{total}"
-        return f"{minus}{total // digits_max}.{total % digits_max:0{scale}d}"
-
-    return spell
+    at = 8 * decimal_size(precision, scale)
+    sign = 1 << (at - 1)
+    lines = [
+        "def spell(raw):",
+        "    number = from_bytes(raw, 'big')",
+        f"    if number & {sign}:",
+        f"        number ^= {sign}",
+        "        minus = ''",
+        "    else:",
+        f"        number ^= {sign - 1}",
+        "        minus = '-' if number else ''",
+    ]
+    names: list[str] = []
+    limits: list[str] = []
+    for n, (size, digits) in enumerate((*before, *behind)):
+        at -= 8 * size
+        # The first group is what is left above the others.
+        mask = f" & {(1 << 8 * size) - 1}" if n else ""
+        lines.append(f"    g{n} = number >> {at}{mask}" if at else f"    g{n} = number{mask}")
+        names.append(f"g{n}")
+        limits.append(f"g{n} >= {10**digits}")
+    lines.append(f"    if {' or '.join(limits)}: raise ValueError('a group of a decimal has too many digits')")
+    integer = "0"
+    for n, (_, digits) in enumerate(before):
+        integer = f"{integer} * {10**digits} + g{n}" if n else "g0"
+        integer = f"({integer})"
+    fraction = "".join(f"{{g{len(before) + n}:0{digits}d}}" for n, (_, digits) in enumerate(behind))
+    point = "." if behind else ""
+    lines.append(f"    return f'{{minus}}{{{integer}}}{point}{fraction}'")
+    namespace: dict[str, Any] = {"from_bytes": int.from_bytes}
+    exec(compile("\n".join(lines), "<decimal>", "exec"), namespace)
+    return namespace["spell"]
 
 
 def date_text(raw: bytes) -> str:
