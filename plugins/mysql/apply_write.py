@@ -133,6 +133,7 @@ class Writing:
                     raise
                 ((_, again),) = list(self._each([at], self._update))
                 if not self._found(at, again):
+                    self.index = at
                     raise
                 rest = rest[rest.index(at) + 1 :]
 

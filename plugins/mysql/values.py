@@ -29,6 +29,8 @@ _INSTANT: Final = re.compile(
 )
 _HEX: Final = re.compile(r"\\x((?:[0-9a-fA-F]{2})*)")
 _CHARACTERS: Final = frozenset(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"))
+SIZE_MAX: Final = 2**32 - 1
+_SIZES: Final = {"tinytext": 2**8 - 1, "text": 2**16 - 1, "mediumtext": 2**24 - 1}
 _YEARS: Final = range(1901, 2156)
 
 
@@ -73,7 +75,10 @@ def speller(connection: Connection, column: Column) -> Spell:
             if word == "set":
                 members = frozenset(type_labels(column.type))
                 return lambda text: literal(_members(text, members))
-            return (lambda text: literal(_unpadded(text))) if word == "char" else literal
+            if word == "char":
+                return lambda text: literal(_unpadded(text))
+            size = _SIZES.get(word, SIZE_MAX) if column.length is None else column.length
+            return lambda text: literal(_uncut(text, size, is_bytes=column.length is None))
 
 
 def key_condition(connection: Connection, column: Column) -> Spell:
@@ -252,6 +257,13 @@ def _label(text: str, labels: frozenset[str]) -> str:
 def _members(text: str, members: frozenset[str]) -> str:
     if text and not set(text.split(",")) <= members:
         raise Unfit("a value has parts that are none of the type's")
+    return text
+
+
+def _uncut(text: str, size: int, *, is_bytes: bool) -> str:
+    """Of a text that is too long strict mode refuses all but spaces at the end, which it cuts off."""
+    if text.endswith(" ") and (len(text.encode()) if is_bytes else len(text)) > size:
+        raise Unfit("a text is too long for its column")
     return text
 
 
