@@ -35,7 +35,7 @@ class TargetTable:
 def load_table(connection: Connection, database: str, name: str) -> TargetTable:
     """The table as it is now. Raises `RowRefused` when there is none, or none that rolls back."""
     system = connection.system
-    shape = read_shape(connection, database, name)
+    shape = read_shape(connection, database, name, is_brief=True)
     if shape is None:
         hint = "Create the table, or take it out of the mapping; its records wait."
         raise row_refused("table", "the table does not exist", system=system, table=name, hint=hint)

@@ -72,16 +72,21 @@ def read_shapes(connection: Connection, database: str, tables: Iterable[str] | N
     return {name: shape for name, shape in found if shape is not None}
 
 
-def read_shape(connection: Connection, database: str, name: str) -> Shape | None:
-    """The shape of one table; None where there is none of exactly this name."""
+def read_shape(connection: Connection, database: str, name: str, *, is_brief: bool = False) -> Shape | None:
+    """The shape of one table; None where there is none of exactly this name.
+
+    `is_brief`: without what a writer need not know and the server has to look for in all tables, which are triggers,
+    cascades and whether a text is json.
+    """
     schema, table = split_name(name, database)
     if not schema or not table:
         return None
     at = {"schema": connection.literal(schema), "table": connection.literal(table)}
-    statements = [sql.format(**at) for sql in (_TABLE, _COLUMNS, _INDEXES, _TRIGGERS, _CASCADES)]
-    if connection.is_mariadb:
-        statements.append(_JSON_CHECKS.format(**at))
-    there, columns, indexes, triggers, cascades, *checks = [result.rows for result in connection.script(statements)]
+    questions = [_TABLE, _COLUMNS, _INDEXES]
+    if not is_brief:
+        questions += [_TRIGGERS, _CASCADES] + ([_JSON_CHECKS] if connection.is_mariadb else [])
+    answers = [result.rows for result in connection.script([sql.format(**at) for sql in questions])]
+    there, columns, indexes, effects, checks = *answers[:3], [*answers[3:4], *answers[4:5]], answers[5:]
     # Names are compared without case there, whether or not the server tells such tables apart.
     if (schema, table) not in {(row[0], row[1]) for row in there}:
         return None
@@ -94,7 +99,7 @@ def read_shape(connection: Connection, database: str, name: str) -> Shape | None
         form=Form.TEXT,
         key=key,
         unique=unique,
-        has_triggers=bool(triggers or cascades or any("on update" in str(row[7]).lower() for row in columns)),
+        has_triggers=any(effects) or any("on update" in str(row[7]).lower() for row in columns),
     )
 
 
