@@ -76,7 +76,7 @@ class MysqlSource:
         site, config = self._site, self._config
         async with session(site, config) as opened:
             catalogue = await opened.run(lambda connection: load_catalogue(connection, config, tables))
-        start = after or catalogue.end
+            start = after or await opened.run(partial(_load_start, catalogue))
         resume = resume_at(start, system=site.name)
         _check(resume, catalogue, system=site.name)
         async with dump(site, config, resume) as (wire, has_checksum):
@@ -336,14 +336,7 @@ def load_catalogue(connection: Connection, config: MysqlConfig, tables: Sequence
     end = log_end(connection)
     if end is None:
         raise _no_log(connection.system)
-    gtids: dict[int, str] = {}
-    if is_mariadb:
-        ((server,),) = connection.rows("select @@global.server_id")
-        text = f"select binlog_gtid_pos({connection.literal(end.file)}, {end.offset})"
-        ((found,),) = connection.rows(text)
-        gtids = parse_gtids(str(found or ""))
-    else:
-        ((server,),) = connection.rows("select @@global.server_uuid")
+    ((server,),) = connection.rows("select @@global.server_id" if is_mariadb else "select @@global.server_uuid")
     shapes: dict[str, Shape] = {}
     column_sets: dict[str, dict[str, str]] = {}
     for name in (*tables, MARKER):
@@ -360,11 +353,24 @@ def load_catalogue(connection: Connection, config: MysqlConfig, tables: Sequence
     return _Catalogue(
         server=str(server),
         is_mariadb=is_mariadb,
-        end=position_of(str(server), end.file, end.offset, 0, gtids),
+        end=position_of(str(server), end.file, end.offset, 0, {}),
         shapes=shapes,
         character_sets=_character_sets(connection),
         column_sets=column_sets,
     )
+
+
+def _load_start(catalogue: _Catalogue, connection: Connection) -> Position:
+    """The end of the log, with the last GTIDs before it."""
+    if not catalogue.is_mariadb:
+        return catalogue.end
+    end = log_end(connection)
+    if end is None:
+        raise _no_log(connection.system)
+    # Reads the file from its beginning: exact, and too slow to be asked often.
+    text = f"select binlog_gtid_pos({connection.literal(end.file)}, {end.offset})"
+    ((gtids,),) = connection.rows(text)
+    return position_of(catalogue.server, end.file, end.offset, 0, parse_gtids(str(gtids or "")))
 
 
 def _character_sets(connection: Connection) -> dict[int, str]:

@@ -145,6 +145,8 @@ class Gatherer:
     statement: Query | None = None
     file: str = ""
     offset: int = 0
+    begun: int = 0
+    """When the file was begun, seconds since 1970 UTC."""
     gtids: dict[int, str] = field(default_factory=lambda: {})
     is_caught_up: bool = False
     """Whether the server has said once that there was no more."""
@@ -159,7 +161,7 @@ class Gatherer:
     _committed_at: int = 0
 
     def __post_init__(self) -> None:
-        self.file, self.offset = self.resume.file, self.resume.offset
+        self.file, self.offset, self.begun = self.resume.file, self.resume.offset, self.resume.begun
         self.gtids = dict(self.resume.gtids)
 
     @property
@@ -186,8 +188,7 @@ class Gatherer:
             header = decode_header(event)
             kind = header.kind
             if kind == FORMAT_DESCRIPTION:
-                self.has_checksum = decode_format(event)
-                self._advance(header)
+                self._begin_file(header, event)
                 continue
             if kind == ROTATE:
                 self._rotate(header, event)
@@ -258,9 +259,9 @@ class Gatherer:
         if transaction is not None and transaction.count > transaction.skip and transaction.has_rows:
             is_whole, committed_at = False, transaction.time
             transaction.is_handed_out, transaction.mark = True, None
-            position = position_of(server, self.file, transaction.start, transaction.count, self.gtids)
+            position = position_of(server, self.file, transaction.start, transaction.count, self.gtids, self.begun)
         else:
-            position = position_of(server, self.file, self.order[1], 0, self.gtids)
+            position = position_of(server, self.file, self.order[1], 0, self.gtids, self.begun)
         if position < last:
             position = last
         batch = Batch(
@@ -412,6 +413,21 @@ class Gatherer:
         """Whether nothing of another transaction is in the batch, so that waiting for the end makes it no smaller."""
         return self._committed_at == 0
 
+    def _another_log(self, trouble: str) -> PositionLost:
+        return PositionLost(
+            f"system {self.system}: this is not the log that we read before: {trouble}",
+            hint=f"Run `concord backfill {self.system}`.",
+        )
+
+    def _begin_file(self, header: Header, event: bytes) -> None:
+        """A format description: the first event of a file, with the time at which the file was begun."""
+        self.has_checksum = decode_format(event)
+        resume = self.resume
+        if resume.begun and (self.file, header.time) != (resume.file, resume.begun) and self.file == resume.file:
+            raise self._another_log(f"file {self.file} is another one of the same name")
+        self.begun = header.time
+        self._advance(header)
+
     def _begin_mariadb(self, header: Header, body: bytes) -> None:
         gtid = decode_gtid(body, header.server_id)
         transaction = self._begin(header, str(gtid), gtid.domain, header.time * 1_000_000)
@@ -428,12 +444,8 @@ class Gatherer:
             # The server was asked for later ones; whatever it thinks, these have been handed out. Unless this is
             # another log than the one we read, in which the same names mean other transactions.
             transaction.skip = 2**62
-            if domain in self.gtids:
-                raise PositionLost(
-                    f"system {self.system}: this is not the log that we read before: what follows our position stands"
-                    " before it",
-                    hint=f"Run `concord backfill {self.system}`.",
-                )
+            if self.gtids:
+                raise self._another_log("what follows our position stands before it")
         elif place == (resume.number, resume.offset):
             transaction.skip = resume.skip
         self._transaction = transaction

@@ -5,9 +5,10 @@ A log is a sequence of numbered files, and a transaction stands whole in one of 
     (file's number, offset, 0)    all that ends at or before `offset` of the file has been handed out
     (file's number, offset, n)    and of the transaction that begins there the first n rows events
 
-are in order. What to resume at is in the token: which server, after which transactions, and the file's name. MariaDB is
-asked by GTID, `slave_connect_state`, which lists for each domain the last transaction that was handed out
-(MariaDB knowledge base, "Global Transaction ID"); MySQL by file and offset.
+are in order. What to resume at is in the token: which server, after which transactions, the file's name and when it
+was begun. MariaDB is asked by GTID, `slave_connect_state`, which lists for each domain the last transaction that was
+handed out (MariaDB knowledge base, "Global Transaction ID"); MySQL by file and offset. After a restore or RESET MASTER
+the same names and numbers mean other transactions; the moment at which the file was begun tells them apart.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _NONE = "-"
 
 class Resume(NamedTuple):
     """Where to go on. `server`: MariaDB's server id, MySQL's uuid. `gtids` by domain. `skip`: rows events of the
-    transaction that begins at `offset`."""
+    transaction that begins at `offset`. `begun`: when the file was, seconds since 1970 UTC; 0 when that is not known.
+    """
 
     server: str
     file: str
@@ -32,6 +34,7 @@ class Resume(NamedTuple):
     offset: int
     skip: int
     gtids: dict[int, str]
+    begun: int = 0
 
 
 def file_number(file: str) -> int:
@@ -44,9 +47,9 @@ def file_base(file: str) -> str:
     return file.rpartition(".")[0]
 
 
-def position_of(server: str, file: str, offset: int, index: int, gtids: Mapping[int, str]) -> Position:
+def position_of(server: str, file: str, offset: int, index: int, gtids: Mapping[int, str], begun: int = 0) -> Position:
     """The position behind `index` rows events of the transaction at `offset`, 0: behind all that ends there."""
-    words = f"{server} {format_gtids(gtids) or _NONE} {file}"
+    words = f"{server} {format_gtids(gtids) or _NONE} {begun} {file}"
     return Position(order=(file_number(file), offset, index), token=words)
 
 
@@ -54,10 +57,10 @@ def resume_at(position: Position, *, system: str) -> Resume:
     """Where the feed behind `position` begins. Raises `PositionLost` for a position of another kind of log."""
     try:
         number, offset, skip = position.order
-        server, gtids, file = position.token.split(" ", 2)
+        server, gtids, begun, file = position.token.split(" ", 3)
         if file_number(file) != number:
             raise ValueError(file)
-        return Resume(server, file, number, offset, skip, parse_gtids("" if gtids == _NONE else gtids))
+        return Resume(server, file, number, offset, skip, parse_gtids("" if gtids == _NONE else gtids), int(begun))
     except ValueError as error:
         raise PositionLost(
             f"system {system}: the stored position is none of a binary log",
