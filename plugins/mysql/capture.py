@@ -78,7 +78,8 @@ class MysqlSource:
             catalogue = await opened.run(lambda connection: load_catalogue(connection, config, tables))
             start = after or await opened.run(partial(_load_start, catalogue))
         resume = resume_at(start, system=site.name)
-        _check(resume, catalogue, system=site.name)
+        if after is not None:
+            _check(resume, catalogue, system=site.name)
         async with dump(site, config, resume) as (wire, has_checksum):
             gatherer = Gatherer(system=site.name, resume=resume, has_checksum=has_checksum)
             feed = MysqlFeed(site, config, wire, gatherer, start, tables, verify)

@@ -90,8 +90,10 @@ def compile_decoders(columns: Sequence[LogColumn], *, keys: tuple[int, ...], tab
     def image_of(present: bytes, wanted: frozenset[int]) -> _Image:
         found = images.get((present, wanted))
         if found is None:
+            if len(present) != (len(columns) + 7) // 8:
+                raise _refused(table)
             # A row without any column would take no bytes, and there would be no end of them.
-            if len(present) != (len(columns) + 7) // 8 or not any(present):
+            if not int.from_bytes(present, "little") & ((1 << len(columns)) - 1):
                 raise _refused(table)
             found = images[present, wanted] = _Image(values, present, wanted)
         return found

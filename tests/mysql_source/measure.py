@@ -75,7 +75,8 @@ def _ours(world: World, events: list[bytes]) -> None:
     best = 0.0
     for _ in range(3):
         gatherer = Gatherer(system="crm", resume=resume, has_checksum=True)
-        feed: Any = MysqlFeed(world.site, world.config, None, gatherer, catalogue.end, ("t",), frozenset())
+        wire: Any = None
+        feed: Any = MysqlFeed(world.site, world.config, wire, gatherer, catalogue.end, ("t",), frozenset())
         feed.inspect(catalogue)
         gatherer.rows_max = 5000
         rows, began = 0, time.perf_counter()
@@ -96,8 +97,8 @@ def _ours(world: World, events: list[bytes]) -> None:
 
 
 def _library(world: World, name: str, offset: int) -> None:
-    from pymysqlreplication import BinLogStreamReader  # pyright: ignore
-    from pymysqlreplication.row_event import WriteRowsEvent  # pyright: ignore
+    from pymysqlreplication import BinLogStreamReader
+    from pymysqlreplication.row_event import WriteRowsEvent
 
     reader: Any = BinLogStreamReader(
         connection_settings={"unix_socket": str(world.server.socket_path), "user": "root", "passwd": ""},
