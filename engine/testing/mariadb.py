@@ -39,6 +39,8 @@ OPTIONS = {
     "innodb-buffer-pool-size": "64M",
     "innodb-log-file-size": "32M",
     "innodb-doublewrite": "0",
+    "innodb-flush-method": "nosync",
+    "debug-no-sync": "1",
 }
 
 
@@ -107,6 +109,8 @@ def start_mariadb(directory: Path, options: Mapping[str, str] | None = None) -> 
         try:
             _wait_until_ready(running)
             yield running
+            if process.poll() is not None:
+                raise RuntimeError(f"MariaDB has ended by itself: {running.log()[-4000:]}")
         finally:
             process.terminate()
             try:

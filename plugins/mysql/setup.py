@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from engine.model.change import Page
+from engine.model.position import Position
 from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Finding, Health, Role, Step
@@ -18,6 +19,7 @@ from plugins.mysql.catalog import IDENTITY, MARKER, OUR_TABLES, quoted_table, re
 from plugins.mysql.check import find_problems
 from plugins.mysql.config import MysqlConfig
 from plugins.mysql.connect import Connection, session
+from plugins.mysql.position import file_number
 from plugins.mysql.snapshot import log_end, read_page, snapshot
 
 # `writes` counts, so that no update of the row leaves it as it was: such an update is not in the log.
@@ -99,11 +101,14 @@ class MysqlSystem:
             return await opened.run(read, table)
 
     async def health(self) -> Health:
-        """The end of the log, in words: how far a feed is behind it, the server does not know."""
+        """The end of the log. How far a feed is behind it, the server does not know."""
 
         def look(connection: Connection) -> Health:
             end = log_end(connection)
-            return Health(detail="no binary log" if end is None else f"binary log at {end.file}:{end.offset}")
+            if end is None:
+                return Health(detail="no binary log")
+            head = Position((file_number(end.file), end.offset, 0))
+            return Health(head=head, detail=f"binary log at {end.file}:{end.offset}")
 
         async with session(self._site, self._config) as opened:
             return await opened.run(look)
