@@ -23,12 +23,13 @@ from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Feed
 from plugins.mysql.catalog import MARKER, read_shape, split_name
+from plugins.mysql.collect import Relation
 from plugins.mysql.columns import log_columns, shape_of
 from plugins.mysql.compile import compile_decoders
 from plugins.mysql.config import MysqlConfig
 from plugins.mysql.connect import Connection, session
 from plugins.mysql.events import decode_table_map, table_map_names
-from plugins.mysql.gather import Gatherer, Relation, Stop
+from plugins.mysql.gather import Gatherer, Stop
 from plugins.mysql.position import Resume, file_base, file_number, parse_gtids, position_of, resume_at
 from plugins.mysql.snapshot import log_end, read_page, snapshot
 from plugins.mysql.statements import Effect, understand
@@ -207,7 +208,7 @@ class MysqlFeed:
                     self._shapes.pop(name, None)
                     self._gatherer.forget(name)
                     detail = "Give the table its name back, create it again, or take it out of the mapping"
-                    self._gatherer.event(EventKind.DROPPED, name, None, detail)
+                    self._gatherer.collected.event(EventKind.DROPPED, name, None, detail)
                 continue
             self._gone.discard(name)
             if shape != previous.get(name) and not is_first:
@@ -274,7 +275,7 @@ class MysqlFeed:
         keys = tuple(index for column in shape.key if (index := shape.index(column)) is not None)
         told = self._shapes.get(name) or catalogue.shapes.get(name)
         if told is not None and told != shape:
-            self._gatherer.event(EventKind.RESHAPED, name, shape, "its columns are not what they were")
+            self._gatherer.collected.event(EventKind.RESHAPED, name, shape, "its columns are not what they were")
         self._shapes[name] = shape
         present = sum(1 << index for index, column in enumerate(shape.columns) if not column.is_generated)
         self._gatherer.install(

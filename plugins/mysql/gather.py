@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from engine.errors import MalformedLog, PositionLost, SourceUnready
-from engine.model.change import DELETE, INSERT, UPDATE, Batch, EventKind, Segment, TableEvent, TableRows
+from engine.model.change import Batch, EventKind
 from engine.model.position import Position
-from engine.model.table import Shape
-from plugins.mysql.compile import Decoders
+from plugins.mysql.collect import Collector, Relation, Transaction
 from plugins.mysql.events import (
     ANONYMOUS_GTID,
     ARTIFICIAL,
@@ -37,12 +36,10 @@ from plugins.mysql.events import (
     TABLE_MAP,
     TRANSACTION_PAYLOAD,
     UPDATE_ROWS,
-    WRITE_ROWS,
     XA_PREPARE,
     XID,
     Header,
     Query,
-    RowsHead,
     checked_body,
     decode_format,
     decode_gtid,
@@ -84,56 +81,6 @@ class Stop(enum.Enum):
 
 
 @dataclass(slots=True)
-class Relation:
-    """How to treat the rows of one table map. `shape` None: the marker, or a table that takes no part."""
-
-    name: str
-    decoders: Decoders | None = None
-    shape: Shape | None = None
-    columns_present: bytes = b""
-    """The columns that an image must have: all but those that the database computes."""
-    is_verified: bool = False
-    marker_seq: int | None = None
-    """The marker's column seq; None for all other tables."""
-    rows: TableRows | None = None
-
-
-@dataclass(slots=True)
-class _Mark:
-    """What was gathered before a transaction, to go back to when it turns out not to have committed."""
-
-    segments: int
-    tables: dict[str, int]
-    rows: int
-    rows_echoed: int
-    size: int
-
-
-@dataclass(slots=True)
-class _Transaction:
-    """The transaction being read. `start`: its offset; `count`: rows events so far; `skip`: those handed out before.
-
-    `is_single`: one statement, without an event that ends it.
-    """
-
-    start: int
-    gtid: str
-    domain: int
-    time: int
-    skip: int = 0
-    count: int = 0
-    is_single: bool = False
-    is_prepared: bool = False
-    has_first: bool = False
-    is_echo: bool = False
-    seq: int = 0
-    has_rows: bool = False
-    is_handed_out: bool = False
-    """Whether a part of it has been."""
-    mark: _Mark | None = None
-
-
-@dataclass(slots=True)
 class Gatherer:
     """Gathers for one feed. `file` and `offset`: what has been read, `gtids` the last whole transactions in it."""
 
@@ -153,16 +100,14 @@ class Gatherer:
     _known: dict[bytes, Relation | None] = field(default_factory=lambda: {})
     """By the table map's body without the table's id."""
     _tables: dict[int, Relation | None] = field(default_factory=lambda: {})
-    _transaction: _Transaction | None = None
-    _segments: list[Segment] = field(default_factory=lambda: [])
-    _rows: int = 0
-    _rows_echoed: int = 0
-    _bytes: int = 0
+    _transaction: Transaction | None = None
+    collected: Collector = field(init=False)
     _committed_at: int = 0
 
     def __post_init__(self) -> None:
         self.file, self.offset, self.begun = self.resume.file, self.resume.offset, self.resume.begun
         self.gtids = dict(self.resume.gtids)
+        self.collected = Collector(self.system)
 
     @property
     def is_inside(self) -> bool:
@@ -172,7 +117,7 @@ class Gatherer:
     @property
     def has_changes(self) -> bool:
         """Whether a batch made now would hold more than a position."""
-        return bool(self._segments) or self._rows > 0
+        return bool(self.collected.segments) or self.collected.rows > 0
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -198,7 +143,9 @@ class Gatherer:
             if kind in ROWS:
                 if not self._take_rows(kind, body):
                     others += 1
-                elif (self._rows >= self.rows_max or self._bytes >= BATCH_BYTES_MAX) and self._is_full():
+                elif (
+                    self.collected.rows >= self.rows_max or self.collected.size >= BATCH_BYTES_MAX
+                ) and self._is_full():
                     return Stop.FULL
             elif kind == TABLE_MAP:
                 self._tables[table_id_of(body)] = None
@@ -211,7 +158,7 @@ class Gatherer:
                 decode_xid(body)
                 self._end()
                 others += 1
-                if self._rows >= self.rows_max or self._bytes >= BATCH_BYTES_MAX:
+                if self._has_enough():
                     return Stop.FULL
             elif kind == GTID_MARIADB:
                 self._begin_mariadb(header, body)
@@ -219,7 +166,7 @@ class Gatherer:
                 if self._query(header, decode_query(kind, body)):
                     return Stop.STATEMENT
                 others += 1
-                if self._rows >= self.rows_max and self._transaction is None:
+                if self.collected.rows >= self.rows_max and self._transaction is None:
                     return Stop.FULL
             else:
                 self._rare(header, body)
@@ -240,20 +187,14 @@ class Gatherer:
         for body in [body for body, relation in self._known.items() if relation is not None and relation.name == name]:
             del self._known[body]
 
-    def event(self, kind: EventKind, table: str, shape: Shape | None = None, detail: str = "") -> None:
-        """Something happened to a table, before the rows that come next."""
-        segment = self._segments[-1] if self._segments else None
-        if segment is None or segment.tables or segment.echoes:
-            segment = self._new_segment(segment.seen if segment else None)
-        segment.events.append(TableEvent(kind, table, shape, detail))
-
     def truncated(self, table: str) -> None:
         """A statement removed rows of the table."""
-        self.event(EventKind.TRUNCATED, table, None, _TRUNCATED)
+        self.collected.event(EventKind.TRUNCATED, table, None, _TRUNCATED)
 
     def batch(self, last: Position) -> Batch:
         """Hand out what was gathered; `last` is the position of the batch before this one."""
-        self._forget_rows()
+        collected = self.collected
+        collected.forget_rows()
         transaction, server = self._transaction, self.resume.server
         is_whole, committed_at = True, self._committed_at
         if transaction is not None and transaction.count > transaction.skip and transaction.has_rows:
@@ -266,15 +207,15 @@ class Gatherer:
             position = last
         batch = Batch(
             position=position,
-            segments=self._segments,
+            segments=collected.segments,
             is_whole=is_whole,
-            rows_read=self._rows,
-            rows_echoed=self._rows_echoed,
-            size=self._bytes,
+            rows_read=collected.rows,
+            rows_echoed=collected.rows_echoed,
+            size=collected.size,
             committed_at=committed_at,
         )
-        self._segments = []
-        self._rows = self._rows_echoed = self._bytes = self._committed_at = 0
+        self.collected = Collector(self.system)
+        self._committed_at = 0
         return batch
 
     def _take_rows(self, kind: int, body: bytes) -> bool:
@@ -294,120 +235,32 @@ class Gatherer:
             transaction.has_first = True
             if relation is not None and relation.marker_seq is not None and kind in UPDATE_ROWS:
                 transaction.is_echo = True
-                transaction.seq = self._marker_seq(relation, decode_rows_head(kind, body))
+                transaction.seq = self.collected.marker_seq(relation, decode_rows_head(kind, body))
                 if transaction.count > transaction.skip:
-                    self._mark(transaction)
-                    self._new_segment(transaction.seq)
+                    self.collected.mark(transaction)
+                    self.collected.new_segment(transaction.seq)
         if relation is None or relation.decoders is None or transaction.count <= transaction.skip:
             return False
         if not transaction.has_rows:
             transaction.has_rows = True
-            self._mark(transaction)
+            self.collected.mark(transaction)
         if transaction.is_prepared:
             raise SourceUnready(
                 f"system {self.system}, table {relation.name}: rows were changed in a distributed transaction (XA),"
                 " whose outcome the log does not tell yet",
                 hint="Keep XA transactions away from the mapped tables.",
             )
-        head = decode_rows_head(kind, body)
-        self._bytes += len(head.body)
-        if relation.shape is None:
-            self._pass_marker(transaction, relation, relation.decoders, kind, head)
-            return True
-        if transaction.is_echo:
-            self._add_echo(transaction, relation, relation.decoders, relation.shape, kind, head)
-            return True
-        self._check_images(relation, head)
-        rows = relation.rows or self._rows_of(relation, relation.shape)
-        self._rows += _add(rows, relation.decoders, kind, head, transaction.time)
+        self.collected.add(transaction, relation, kind, decode_rows_head(kind, body))
         return True
 
-    def _check_images(self, relation: Relation, head: RowsHead) -> None:
-        """Refuse images without all columns: what is missing would be taken for unchanged, or for the default."""
-        wanted = int.from_bytes(relation.columns_present, "little")
-        for present in (head.present, head.present_after):
-            if wanted & ~int.from_bytes(present, "little"):
-                raise SourceUnready(
-                    f"system {self.system}, table {relation.name}: the log has rows without all of their columns",
-                    hint="Run: set global binlog_row_image = 'FULL'; then end the sessions that began before, and"
-                    f" run `concord backfill {self.system}`.",
-                )
-
-    def _pass_marker(
-        self, transaction: _Transaction, relation: Relation, decoders: Decoders, kind: int, head: RowsHead
-    ) -> None:
-        """A row of the marker: of our delivery; or one that is not the first, or no update, as no delivery of ours is.
-
-        The rows around such a one stay changes of the system's users. Were one of ours taken for a change, it would be
-        found to change nothing; were a user's change taken for ours, it would be lost.
-        """
-        count = decoders.images(head) // (2 if kind in UPDATE_ROWS else 1)
-        self._rows += count
-        self._rows_echoed += count
-        if kind in UPDATE_ROWS and not (transaction.is_echo and transaction.count == 1):
-            seq = self._marker_seq(relation, head)
-            if not transaction.is_echo:
-                self._new_segment(seq)
-
-    def _marker_seq(self, relation: Relation, head: RowsHead) -> int:
-        assert relation.decoders is not None, "the marker has decoders"
-        assert relation.marker_seq is not None, "it is the marker"
-        rows, _ = relation.decoders.updates(head)
-        try:
-            return int(str(rows[-1][relation.marker_seq]))
-        except (ValueError, IndexError) as error:
-            raise MalformedLog(f"system {self.system}: the marker's seq is no number") from error
-
-    def _add_echo(
-        self,
-        transaction: _Transaction,
-        relation: Relation,
-        decoders: Decoders,
-        shape: Shape,
-        kind: int,
-        head: RowsHead,
-    ) -> None:
-        if not relation.is_verified:
-            count = decoders.images(head) // (2 if kind in UPDATE_ROWS else 1)
-        else:
-            segment = self._segments[-1] if self._segments else None
-            if segment is None or segment.seen != transaction.seq or segment.tables:
-                # The delivery goes on from the batch before.
-                segment = self._new_segment(transaction.seq)
-            rows = segment.echoes.get(relation.name)
-            if rows is None or rows.shape != shape:
-                if rows is not None:
-                    segment = self._new_segment(transaction.seq)
-                rows = segment.echoes[relation.name] = TableRows(shape)
-            count = _add(rows, decoders, kind, head, transaction.time)
-        self._rows += count
-        self._rows_echoed += count
-
-    def _rows_of(self, relation: Relation, shape: Shape) -> TableRows:
-        segment = self._segments[-1] if self._segments else self._new_segment(None)
-        found = segment.tables.get(relation.name)
-        if found is not None and found.shape != shape:
-            segment = self._new_segment(segment.seen)
-            found = None
-        if found is None:
-            found = segment.tables[relation.name] = TableRows(shape)
-        relation.rows = found
-        return found
-
-    def _new_segment(self, seen: int | None) -> Segment:
-        self._forget_rows()
-        segment = Segment(seen=seen)
-        self._segments.append(segment)
-        return segment
-
-    def _forget_rows(self) -> None:
-        for relation in self._known.values():
-            if relation is not None:
-                relation.rows = None
+    def _has_enough(self) -> bool:
+        return self.collected.rows >= self.rows_max or self.collected.size >= BATCH_BYTES_MAX
 
     def _is_full(self) -> bool:
         """Whether to cut here, inside a transaction: only where it is too large to be taken whole."""
-        return self._rows >= 2 * self.rows_max or self._bytes >= BATCH_BYTES_MAX or self._begins_batch()
+        return (
+            self.collected.rows >= 2 * self.rows_max or self.collected.size >= BATCH_BYTES_MAX or self._begins_batch()
+        )
 
     def _begins_batch(self) -> bool:
         """Whether nothing of another transaction is in the batch, so that waiting for the end makes it no smaller."""
@@ -434,11 +287,11 @@ class Gatherer:
         transaction.is_single = bool(gtid.flags & STANDALONE)
         transaction.is_prepared = bool(gtid.flags & PREPARED_XA) and not gtid.flags & COMPLETED_XA
 
-    def _begin(self, header: Header, gtid: str, domain: int, time: int) -> _Transaction:
+    def _begin(self, header: Header, gtid: str, domain: int, time: int) -> Transaction:
         if self._transaction is not None:
             raise MalformedLog(f"system {self.system}: a transaction begins inside another")
         start = self.offset - header.size
-        transaction = _Transaction(start, gtid, domain, time)
+        transaction = Transaction(start, gtid, domain, time)
         place, resume = (file_number(self.file), start), self.resume
         if place < (resume.number, resume.offset):
             # The server was asked for later ones; whatever it thinks, these have been handed out. Unless this is
@@ -460,38 +313,6 @@ class Gatherer:
             self.gtids[transaction.domain] = transaction.gtid
         if transaction.skip < 2**62:
             self._committed_at = transaction.time
-
-    def _mark(self, transaction: _Transaction) -> None:
-        if transaction.mark is None and not transaction.is_handed_out:
-            segment = self._segments[-1] if self._segments else Segment()
-            tables = {name: len(rows.rows) for name, rows in segment.tables.items()}
-            transaction.mark = _Mark(len(self._segments), tables, self._rows, self._rows_echoed, self._bytes)
-
-    def _undo(self, transaction: _Transaction) -> None:
-        """Forget the rows of a transaction that is in the log and did not commit."""
-        self._transaction = None
-        mark = transaction.mark
-        if mark is None:
-            if transaction.has_rows or transaction.skip:
-                raise MalformedLog(
-                    f"system {self.system}: a large transaction of which a part has been taken over was rolled back",
-                    hint=f"Run `concord backfill {self.system}`, then `concord compare`.",
-                )
-            return
-        self._forget_rows()
-        del self._segments[mark.segments :]
-        self._rows, self._rows_echoed, self._bytes = mark.rows, mark.rows_echoed, mark.size
-        if not self._segments:
-            return
-        tables = self._segments[-1].tables
-        for name in list(tables):
-            rows, count = tables[name], mark.tables.get(name, 0)
-            if not count:
-                del tables[name]
-                continue
-            del rows.rows[count:], rows.ops[count:], rows.times[count:]
-            for index in [index for index in rows.old if index >= count]:
-                del rows.old[index]
 
     def _query(self, header: Header, query: Query) -> bool:
         """Take a statement; True when it must be looked at."""
@@ -524,7 +345,7 @@ class Gatherer:
         self.statement = query
         return first not in ("XA", "FLUSH", "GRANT", "REVOKE", "SET") and not is_skipped
 
-    def _roll_back(self, transaction: _Transaction, *, is_whole: bool) -> None:
+    def _roll_back(self, transaction: Transaction, *, is_whole: bool) -> None:
         """A transaction is in the log that was rolled back, wholly or to a savepoint, because it also changed what
         cannot be: tables of engines without transactions. Which of its rows are of these the log does not say."""
         if transaction.has_rows:
@@ -556,7 +377,8 @@ class Gatherer:
             raise malformed("rotation", event) from error
         if self._transaction is not None:
             # The server ended in the middle of writing a transaction; none of it has committed.
-            self._undo(self._transaction)
+            self.collected.undo(self._transaction)
+            self._transaction = None
         self.file, self.offset = file, min(offset, 4)
         self._tables.clear()
 
@@ -607,21 +429,3 @@ class Gatherer:
             return
         else:
             raise malformed(f"unknown ({kind})", body)
-
-
-def _add(rows: TableRows, decoders: Decoders, kind: int, head: RowsHead, time: int) -> int:
-    """Decode a rows event into `rows`; gives their count."""
-    if kind in UPDATE_ROWS:
-        found, old = decoders.updates(head)
-        first = len(rows.rows)
-        for index, was in old.items():
-            rows.old[first + index] = was
-        op = UPDATE
-    else:
-        found = decoders.rows(head)
-        op = INSERT if kind in WRITE_ROWS else DELETE
-    count = len(found)
-    rows.rows += found
-    rows.ops += bytes((op,)) * count
-    rows.times += [time] * count
-    return count

@@ -154,3 +154,21 @@ async def test_compressed_events(world: World) -> None:
         world.run("set global log_bin_compress = 0")
     assert [c.op for c in found.changes] == ["I"] * 50 + ["U"] * 50 + ["D"] * 50
     assert {c.row[1] for c in found.changes if c.op == "U"} == {"y" * 300}
+
+
+async def test_a_table_that_is_learnt_in_the_middle_of_anothers_statement(world: World) -> None:
+    """Rows of a table whose description is read again between its table map and its rows stay in the batch."""
+    world.run("create table t (id int primary key, v int)", "create table u (id int primary key, v int)")
+    async with world.feed(tables=("t", "u")) as feed:
+        world.run("insert into t select seq, 0 from seq_1_to_3", "insert into u select seq, 0 from seq_1_to_3")
+        await read_all(world, feed)
+        # Both tables look different now, so that the second table map makes the feed forget the first one's.
+        world.run("alter table u add w int", "alter table t add w int")
+        world.run("update t join u using (id) set t.v = 1, u.v = 1")
+        first = await read_all(world, feed, rows_max=1)
+        world.run("update t join u using (id) set t.v = 2, u.v = 2")
+        second = await read_all(world, feed, rows_max=1)
+    for found, value in ((first, "1"), (second, "2")):
+        assert sorted((c.table, *c.row) for c in found.changes) == [
+            (table, str(n), value, None) for table in ("t", "u") for n in (1, 2, 3)
+        ]
