@@ -71,7 +71,7 @@ def _ours(world: World, events: list[bytes]) -> None:
     connection = connect_now(world.site, world.config)
     catalogue = load_catalogue(connection, world.config, ("t",))
     connection.close()
-    resume = resume_at(Position(order=(0, 0, 0), token="1 - binlog.000000"), system="crm")
+    resume = resume_at(Position(order=(0, 0, 0), token="1 - 0 binlog.000000"), system="crm")
     best = 0.0
     for _ in range(3):
         gatherer = Gatherer(system="crm", resume=resume, has_checksum=True)
