@@ -3,8 +3,8 @@
     python -m tests.mysql_source.measure            rows per second of both, one core
     python -m tests.mysql_source.measure feed       of the whole feed, from a server on this machine
 
-The library is not a dependency: `pip install mysql-replication` first. What is timed is from an event's bytes to its
-rows; for the library that is its own `BinLogPacketWrapper`.
+The library is not a dependency: `pip install mysql-replication` first. "decoding" is from events in memory to batches;
+the library cannot do without a connection, so its number is to be compared with "feed", which has one too.
 """
 
 from __future__ import annotations
