@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -201,6 +202,10 @@ def _open(site: Site, config: MysqlConfig, isolation: str, has_time_limit: bool)
     sock = _socket(site, config)
     handle = sock.dup()
     connection = Connection(driver, handle, site.name)
+    # The driver's own limit for the handshake is that of any answer, which a feed has none of.
+    limit = threading.Timer(config.connect_seconds_max, connection.cut)
+    limit.daemon = True
+    limit.start()
     try:
         driver.connect(sock)
         connection.execute(_settings(connection, config, isolation, has_time_limit))
@@ -208,6 +213,8 @@ def _open(site: Site, config: MysqlConfig, isolation: str, has_time_limit: bool)
         connection.close()
         sock.close()
         raise
+    finally:
+        limit.cancel()
     return connection
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from pathlib import Path
 
 import msgspec
@@ -40,6 +42,17 @@ def test_a_tls_file_that_is_not_there_is_named_as_a_setting(tmp_path: Path) -> N
     site = Site(name="crm", directory=tmp_path, work_directory=tmp_path)
     with pytest.raises(ConfigError, match="tls_ca"):
         connect_now(site, MysqlConfig(database="crm", user="concord", tls="verify-ca", tls_ca="missing.pem"))
+
+
+def test_a_server_that_says_nothing_is_given_up_in_time(tmp_path: Path) -> None:
+    site = Site(name="crm", directory=tmp_path, work_directory=tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        config = MysqlConfig(database="crm", user="concord", host="127.0.0.1", port=port, connect_seconds_max=1)
+        begun = time.monotonic()
+        with pytest.raises(SystemUnreachable):
+            connect_now(site, config, has_time_limit=False)
+    assert time.monotonic() - begun < 10
 
 
 async def test_a_socket_file_is_connected_to(world: World) -> None:

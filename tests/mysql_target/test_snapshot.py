@@ -34,7 +34,7 @@ async def test_a_snapshot_lies_where_it_says(world: World) -> None:
     reading = connect_now(world.site, world.config)
     found: list[tuple[str, int, int]] = []
     try:
-        for _ in range(20):
+        while len(found) < 20 or len({count for _, _, count in found}) < 3:
             with snapshot(reading) as placed:
                 page = read_page(reading, world.database, "t", None, 1_000_000)
             assert placed.low is not None
@@ -51,4 +51,3 @@ async def test_a_snapshot_lies_where_it_says(world: World) -> None:
         assert file == found[0][0]
         logged = [row for row in events if str(row[2]).startswith("Write_rows") and int(row[4]) <= offset]
         assert len(logged) == count
-    assert len({count for _, _, count in found}) > 1
