@@ -1,0 +1,40 @@
+"""The plugin for MariaDB and MySQL. This module only names things: what it names is imported when it is used."""
+
+from __future__ import annotations
+
+from engine.plugin import Plugin, Site
+from engine.ports import Source, System, Target
+from plugins.mysql.config import MysqlConfig
+
+
+def _system(site: Site, config: MysqlConfig) -> System:
+    from plugins.mysql.setup import MysqlSystem
+
+    return MysqlSystem(site, config)
+
+
+def _source(site: Site, config: MysqlConfig) -> Source:
+    from plugins.mysql.capture import MysqlSource
+
+    return MysqlSource(site, config)
+
+
+def _target(site: Site, config: MysqlConfig) -> Target:
+    from plugins.mysql.apply import MysqlTarget
+
+    return MysqlTarget(site, config)
+
+
+plugin = Plugin(
+    kind="mysql",
+    summary="MariaDB 10.5 and later, MySQL 8: the row-based binary log in, upserts out",
+    dialect="mysql",
+    config=MysqlConfig,
+    system=_system,
+    source=_source,
+    target=_target,
+    promises={
+        "nothing lost": "a session that switches sql_log_bin off writes past the log",
+        "time": "commit times are the binary log's, to the second",
+    },
+)
