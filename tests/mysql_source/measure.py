@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,17 @@ def _ours(world: World, events: list[bytes]) -> None:
 
 
 def _library(world: World, name: str, offset: int) -> None:
-    from pymysqlreplication import BinLogStreamReader
-    from pymysqlreplication.row_event import WriteRowsEvent
-
-    reader: Any = BinLogStreamReader(
+    # By name: it need not be installed for anything else.
+    library: Any = import_module("pymysqlreplication")
+    row_events: Any = import_module("pymysqlreplication.row_event")
+    reader = library.BinLogStreamReader(
         connection_settings={"unix_socket": str(world.server.socket_path), "user": "root", "passwd": ""},
         server_id=77,
         log_file=name,
         log_pos=offset,
         resume_stream=True,
         blocking=False,
-        only_events=[WriteRowsEvent],
+        only_events=[row_events.WriteRowsEvent],
         is_mariadb=True,
         verify_checksum=True,
     )
