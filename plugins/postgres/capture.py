@@ -212,7 +212,7 @@ class PostgresFeed:
         """Compare what the catalogue says now with what the log has told; adds events where they differ."""
         self._catalog, self._publication = catalog, publication
         published = publication.tables if publication else {}
-        self._check_publication(publication, catalog)
+        self._check_publication(publication)
         for place, name in self._names.items():
             gone = None
             if name not in catalog.tables:
@@ -231,7 +231,7 @@ class PostgresFeed:
                 self._use(name, message, relation.message)
         self._inspect_at = monotonic() + INSPECT_SECONDS
 
-    def _check_publication(self, publication: Publication | None, catalog: Catalog) -> None:
+    def _check_publication(self, publication: Publication | None) -> None:
         """Raises `SourceUnready` when changes of every table, or our own marker, would not be sent."""
         if publication is None:
             return
