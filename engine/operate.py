@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from engine.errors import ConcordError
-from engine.hub.transaction import HubTransaction, Stretch
+from engine.hub.transaction import HubTransaction
 from engine.model.record import Value, bits
 from engine.pipeline.again import append_again
 from engine.pipeline.backfill import order_backfill
-from engine.pipeline.settle import retry
+from engine.pipeline.settle import has_left, retry
 from engine.pipeline.slow import Slow
 from engine.pipeline.topology import Topology
 
@@ -110,9 +110,9 @@ def _drop_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
     if direction == "source":
         tx.unpark_key(place, key)
         return f"the row of {name} that could not be read is given up; its next change is read as usual"
-    stretches = tx.stretches(system, rid)
-    if stretches and stretches[-1].good is None:
-        tx.set_stretch(system, rid, Stretch(stretches[-1].refused, tx.last_seq + 1))
+    entry = tx.current(rid)
+    if entry is None or not has_left(tx, topology.systems[system], entry):
+        tx.close_stretch(system, rid, tx.last_seq + 1)
     tx.write("delete from parked where id = ?", (wish.id,))
     return f"record {rid} is given up at {name} as it is; its next change is delivered as usual"
 
@@ -133,19 +133,21 @@ def _link(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
     if chosen not in {tx.alias(c) for c in candidates}:
         listed = ", ".join(str(c) for c in candidates)
         raise Unknown(f"record {wish.rid} is no candidate of review {wish.id}", hint=f"Choose one of {listed}.")
-    if tx.linked_by(place, chosen) is not None:
+    linked = tx.linked_by(place, chosen)
+    if linked is not None and linked[1] == 0:
         raise Unknown(
-            f"record {chosen} has another row in that table by now",
+            f"record {chosen} has another row in that table by now, which a user made",
             hint=f"Run `concord explain {chosen}` and decide again.",
         )
     entry = tx.current(rid)
     assert entry is not None
     part = topology.places[place]
-    tx.relink(place, key, chosen)
+    slow = Slow(topology, topology.systems[system], tx)
+    slow.move_row(part, key, chosen)
     tx.set_alias(rid, chosen)
     tx.undecided.discard(rid)
-    slow = Slow(topology, topology.systems[system], tx)
     slow.join(topology.entities[part.entity.id], chosen, entry.values, entry.time)
+    slow.finish()
     _close_review(tx, wish.id, f"link {chosen}")
     return f"the row is record {chosen}; {slow.conflicts} fields differed and are on record"
 

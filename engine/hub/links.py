@@ -144,8 +144,14 @@ class Links:
         self._runs.setdefault(place, []).append((keys, rids))
 
     def relink(self, place: int, key: str, rid: int) -> None:
-        """Point a key at another record, or a record at another key; what stood in the way goes."""
+        """Point a key at another record, or a record at another key; what stood in the way goes. The row takes part."""
         self.flush_links()
+        left = self.left_of(place)
+        if left:
+            for (other,) in self.connection.execute(
+                "select rid from link where place = ? and (key = ? or rid = ?)", (place, stored_key(key), rid)
+            ):
+                left.discard(other)
         self.connection.execute(
             "delete from link where place = ? and (key = ? or rid = ?)", (place, stored_key(key), rid)
         )

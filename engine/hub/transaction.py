@@ -6,7 +6,7 @@ statements at its end (`flush`). Nothing here decides anything: it remembers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +19,9 @@ from engine.model.births import Births
 from engine.model.position import Position
 from engine.model.record import Entry, Stamp, Value, decode_entries, decode_entry, encode_entry
 from engine.ports import Clock
+
+# What a scan of the journal has in memory at once.
+READ_ENTRIES = 5_000
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_position = msgspec.msgpack.Decoder(Position).decode
@@ -235,6 +238,13 @@ class HubTransaction(Links):
         found = self._documents("(select doc from journal where seq > ? and seq <= ? order by seq) j", (after, until))
         return [entry for entry in found if entry is not None]
 
+    def entries_behind(self, after: int) -> Iterator[Entry]:
+        """Every entry behind `after`, in order, this transaction's too. Nothing may be appended meanwhile."""
+        committed = self._appended.first - 1 if self._appended else self.last_seq
+        for start in range(after, committed, READ_ENTRIES):
+            yield from self.read_journal(start, min(start + READ_ENTRIES, committed))
+        yield from self._appended.read(max(after, committed), self.last_seq) or ()
+
     def _documents(self, source: str, bindings: Sequence[Any]) -> list[Entry | None]:
         """The documents `j.doc` of a query in the order of its rows, None where there is none."""
         row = self.connection.execute(
@@ -318,6 +328,17 @@ class HubTransaction(Links):
             rid = row[0]
         return rid
 
+    def meaning(self, rids: Iterable[int]) -> set[int]:
+        """All numbers that stand for one of these records, their own among them."""
+        found = new = set(rids)
+        by_meaning: dict[int, list[int]] = {}
+        for rid, means in self.connection.execute("select rid, means from alias"):
+            by_meaning.setdefault(means, []).append(rid)
+        while new:
+            new = {rid for means in new for rid in by_meaning.get(means, ())} - found
+            found = found | new
+        return found
+
     def set_alias(self, rid: int, means: int) -> None:
         self.connection.execute("insert into alias values (?, ?)", (rid, means))
         self._has_aliases = True
@@ -391,6 +412,24 @@ class HubTransaction(Links):
         self.connection.execute(
             "insert or replace into stretch values (?, ?, ?, ?)", (system, rid, stretch.refused, stretch.good)
         )
+
+    def open_stretch(self, system: int, rid: int, first: int) -> None:
+        """Deliveries from `first` on do not reach the record, whatever was known of later ones."""
+        stretches = self.stretches(system, rid)
+        if any(good is None and refused <= first for refused, good in stretches):
+            return
+        # What makes up for a stretch and does not arrive leaves that as it was.
+        start = next((refused for refused, good in stretches if good == first), first)
+        self.connection.execute(
+            "delete from stretch where system = ? and rid = ? and refused > ?", (system, rid, start)
+        )
+        self.set_stretch(system, rid, Stretch(start, None))
+
+    def close_stretch(self, system: int, rid: int, good: int) -> None:
+        """Deliveries reach the record again, from `good` on; nothing where they always did."""
+        stretches = self.stretches(system, rid)
+        if stretches and stretches[-1].good is None:
+            self.set_stretch(system, rid, Stretch(stretches[-1].refused, good))
 
     def sweep_stretches(self, system: int, seen: int) -> None:
         """Forget stretches that lie wholly before what the system's log has shown."""

@@ -28,6 +28,9 @@ def leave_key(
     if not gone or current is None:
         return
     tx.add_astray(part.id, key, rid, last)
+    if rid in tx.left_of(part.id):
+        tx.open_stretch(system.id, rid, gone[-1].seq)
+        return
     if current.value(ALIVE) is False:
         # Deleted: whether or not that arrived, it is no row that users of this key could miss.
         mask = 1 << ALIVE

@@ -179,6 +179,7 @@ class Committer:
                 slow.remember_matches(entity, rid, document)
         for i, mask in stale.items():
             slow.rewrite(part, keys[i], mask)
+        slow.finish()
         counts.conflicts += slow.conflicts
         counts.reviews += slow.reviews
 

@@ -48,6 +48,7 @@ def take_echoes(
         _learn(tx, system.id, version, record, written)
         others: dict[int, Value] = {n: v for n, v in enumerate(record) if v is not ABSENT and not written >> n & 1}
         slow.apply(entity, rid, others, rows.times[i], seen)
+    slow.finish()
     return slow.conflicts
 
 

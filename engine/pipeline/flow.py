@@ -20,7 +20,7 @@ from engine.pipeline.capture import Capturer, replay_parked
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered, Deliverer
 from engine.pipeline.resolve import NEVER
-from engine.pipeline.settle import SHAPE_CODES, make_due, retry_due
+from engine.pipeline.settle import SHAPE_CODES, has_left, make_due, retry_due
 from engine.pipeline.signals import Signals
 from engine.pipeline.topology import SystemPart, Topology
 from engine.ports import Source, System, Target
@@ -164,7 +164,7 @@ def _admit_range(
         if entry is None or not part.places_of(entry.entity):
             continue
         full = topology.entities[entry.entity].full
-        if rid in tx.undecided:
+        if rid in tx.undecided or has_left(tx, part, entry):
             continue
         if was_away:
             _catch_up(tx, part, entry, full, cursor)

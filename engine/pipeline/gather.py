@@ -250,14 +250,12 @@ def _due(
 
 
 def _reaches(tx: HubTransaction, system: int, entry: Entry, *, is_recovery: bool) -> bool:
-    """Whether a delivery of this entry may go to a record that was refused; its retry brings what came before."""
+    """Whether a delivery of this entry may go to a record that was refused, or whose row took no part: what ends that
+    brings what came before."""
     stretches = tx.stretches(system, entry.rid)
     if is_recovery:
         stretches = [stretch for stretch in stretches if stretch.refused != JOINED]
-    if not stretches:
-        return True
-    good = stretches[-1].good
-    return good is not None and entry.seq >= good
+    return not any(refused <= entry.seq and (good is None or entry.seq < good) for refused, good in stretches)
 
 
 def _placed(
@@ -275,12 +273,10 @@ def _placed(
         # Where nobody but us makes rows, a record born in this chunk has none.
         asked = list(unplaced) if system.is_source else [rid for rid in unplaced if rid <= after]
         keys = _keys(tx, part.id, asked, fresh)
-        left = tx.left_of(part.id) if keys else set[int]()
         placed: list[Item] = []
         for rid, key in keys.items():
             first, mask, entry = unplaced.pop(rid)
-            if rid not in left:
-                placed.append(Item(rid, first, mask, entry, part, key))
+            placed.append(Item(rid, first, mask, entry, part, key))
         yield part, placed
     for part in parts:
         if part.place.key_rule is KeyRule.NONE:

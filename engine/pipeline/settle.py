@@ -10,9 +10,10 @@ import msgspec
 
 from engine.hub.transaction import HubTransaction, Parked, Stretch
 from engine.model.entity import ALIVE
+from engine.model.record import Entry
 from engine.pipeline.again import append_again
+from engine.pipeline.doubles import Doubles
 from engine.pipeline.gather import Gathered, document
-from engine.pipeline.slow import remove_double
 from engine.pipeline.topology import SystemPart, Topology
 from engine.ports import KeyRule
 
@@ -120,12 +121,7 @@ def _unpark(tx: HubTransaction, system: SystemPart, rids: set[int]) -> None:
 def _park(tx: HubTransaction, system: SystemPart, refusal: Refusal) -> None:
     parked = refusal.parked
     assert parked.rid is not None
-    stretches = tx.stretches(system.id, parked.rid)
-    if stretches and stretches[-1].good == refusal.first:
-        # The retry itself was refused: still the same stretch.
-        tx.set_stretch(system.id, parked.rid, Stretch(stretches[-1].refused, None))
-    elif not stretches or stretches[-1].good is not None:
-        tx.set_stretch(system.id, parked.rid, Stretch(refusal.first, None))
+    tx.open_stretch(system.id, parked.rid, refusal.first)
     tx.park(parked)
     found = tx.rows(
         "select attempts from parked where direction = 'target' and system = ? and rid = ?", (system.id, parked.rid)
@@ -147,6 +143,7 @@ def add_links(tx: HubTransaction, topology: Topology, system: SystemPart, links:
     has two now: ours goes, as a deletion that concerns this target alone.
     """
     linked: list[list[int]] = []
+    doubles = Doubles(tx, topology)
     for place, (new_keys, new_rids) in links.places.items():
         known = dict(tx.load_rids(place, new_keys))
         keys = tx.keys_of(place, new_rids)
@@ -162,11 +159,12 @@ def add_links(tx: HubTransaction, topology: Topology, system: SystemPart, links:
             elif owner is not None:
                 _give_back(tx, topology, system, owner)
             elif rid in keys:
-                remove_double(tx, topology, topology.places[place], key, rid)
+                doubles.add(topology.places[place], key, rid)
             else:
                 tx.link(place, key, rid, seq)
                 found.append(rid)
         linked.append(found)
+    doubles.remove()
     return linked
 
 
@@ -177,15 +175,23 @@ def _give_back(tx: HubTransaction, topology: Topology, system: SystemPart, owner
 
 
 def retry(tx: HubTransaction, topology: Topology, system: SystemPart, rid: int) -> bool:
-    """Journal a parked record again for this target alone, so that it is delivered in order like everything else."""
+    """Journal a parked record again for this target alone, so that it is delivered in order like everything else. Not
+    one whose row takes no part now: it gets everything when it does again."""
     stretches = tx.stretches(system.id, rid)
     if not stretches or stretches[-1].good is not None:
         return False
     entry = tx.current(rid)
     assert entry is not None
+    if has_left(tx, system, entry):
+        return False
     again = append_again(tx, entry, topology.entities[entry.entity].full, system.bit)
     tx.set_stretch(system.id, rid, Stretch(stretches[-1].refused, again.seq))
     return True
+
+
+def has_left(tx: HubTransaction, system: SystemPart, entry: Entry) -> bool:
+    """Whether the record's row at this system takes no part now."""
+    return any(entry.rid in tx.left_of(part.id) for part in system.places_of(entry.entity))
 
 
 def make_due(tx: HubTransaction, system: SystemPart, *, only_of_shape: bool = False) -> None:

@@ -15,19 +15,19 @@ from engine.model.record import CHANGE, PLACEHOLDER, Entry, Stamp, Value, bits
 from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.again import append_again
 from engine.pipeline.astray import leave_key
+from engine.pipeline.doubles import Doubles
 from engine.pipeline.identify import candidates
 from engine.pipeline.resolve import NEVER, Decisions, History, Rules, resolve, seen_of
 from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology
 from engine.ports import Deletes
 
-SCAN_RECORDS = 5_000
 JOINED = 0
 """`Stretch.refused` of a record that was linked to a row which nobody had delivered: from the beginning. No refusal has
 this seq."""
 
 
 class Slow:
-    """Works on one hub transaction for one source. `conflicts` and `reviews` count what was recorded."""
+    """Works on one hub transaction for one source, up to `finish`. `conflicts` and `reviews` count what it records."""
 
     def __init__(self, topology: Topology, system: SystemPart, tx: HubTransaction) -> None:
         self.topology = topology
@@ -35,10 +35,15 @@ class Slow:
         self.tx = tx
         self.conflicts = 0
         self.reviews = 0
+        self._doubles = Doubles(tx, topology)
         self._gone: set[tuple[int, str]] = set()
         """Places and keys of rows that were deleted."""
         self._pushed: dict[tuple[int, str], int] = {}
         """Place and key → the record whose row had the key when another row got it, and has not got another yet."""
+
+    def finish(self) -> None:
+        """Do what is done for all rows together."""
+        self._doubles.remove()
 
     def current(self, rid: int) -> Entry:
         entry = self.tx.current(rid)
@@ -52,7 +57,7 @@ class Slow:
         tx = self.tx
         if rid in tx.left_of(part.id):
             tx.set_left(part.id, key, rid, is_left=False)
-            self.join(entity, rid, record, time)
+            self._come_back(entity, rid, record, time, seen)
             return
         if tx.alias(rid) != rid:
             self._note_doomed(rid, tx.alias(rid), record, time, seen)
@@ -62,7 +67,7 @@ class Slow:
             found = candidates(tx, entity, part, record, seen)
             if len(found) == 1:
                 tx.set_alias(rid, found[0])
-                self._move_row(part, key, found[0])
+                self.move_row(part, key, found[0])
                 self.join(entity, found[0], record, time)
                 return
         self.apply(entity, rid, _sent(record), time, seen)
@@ -74,7 +79,7 @@ class Slow:
         tx = self.tx
         found = candidates(tx, entity, part, record, seen) if entity.match_keys is not None else []
         if len(found) == 1:
-            self._move_row(part, key, found[0])
+            self.move_row(part, key, found[0])
             self.join(entity, found[0], record, time)
             return
         seq = tx.last_seq + 1
@@ -108,12 +113,12 @@ class Slow:
         )
         self.conflicts += 1
 
-    def _move_row(self, part: PlacePart, key: str, rid: int) -> None:
+    def move_row(self, part: PlacePart, key: str, rid: int) -> None:
         """The row is this record's. A row that our delivery made for it meanwhile is one too many, and goes."""
         linked = self.tx.linked_by(part.id, rid)
         self.tx.relink(part.id, key, rid)
         if linked is not None and linked[0] != key:
-            remove_double(self.tx, self.topology, part, linked[0], rid)
+            self._doubles.add(part, linked[0], rid)
 
     def join(self, entity: EntityPart, rid: int, record: CanonicalRow, time: int) -> None:
         """The first look at a row of a record that others know: nothing of theirs had reached this row.
@@ -123,15 +128,32 @@ class Slow:
         """
         tx, system = self.tx, self.system.id
         tx.write("delete from stretch where system = ? and rid = ?", (system, rid))
+        self._bring(entity, rid, record, time, 0, JOINED)
+
+    def _come_back(self, entity: EntityPart, rid: int, record: CanonicalRow, time: int, seen: int) -> None:
+        """A row takes part again. Nothing has reached it since it left; what differs from then its users changed."""
+        stretches = self.tx.stretches(self.system.id, rid)
+        if stretches and stretches[-1].good is None:
+            self._bring(entity, rid, record, time, seen, stretches[-1].refused)
+        else:
+            self.join(entity, rid, record, time)
+
+    def _bring(self, entity: EntityPart, rid: int, record: CanonicalRow, time: int, seen: int, refused: int) -> None:
+        """Decide what a row says to which nothing came from `refused` on, and bring it to what the record is."""
+        tx, system, bit = self.tx, self.system.id, self.system.bit
         tx.write("delete from parked where direction = 'target' and system = ? and rid = ?", (system, rid))
-        tx.set_stretch(system, rid, Stretch(JOINED, None))
-        self.apply(entity, rid, _sent(record), time, 0)
+        tx.set_stretch(system, rid, Stretch(refused, None))
+        self.apply(entity, rid, _sent(record), time, seen)
         entry = self.current(rid)
         mask = sum(1 << n for n, v in enumerate(record) if v is not ABSENT and v != entry.value(n))
+        if refused != JOINED:
+            # What the row does not hold yet, and what is on its way and no longer true when it lands.
+            for missed in self.chain(rid, min(seen, refused - 1)):
+                mask |= missed.mask if missed.concerned & bit and missed.seq > min(seen, refused - 1) else 0
         good = tx.last_seq + 1
-        if mask and entity.concerned & self.system.bit:
-            self.again(entry, mask, self.system.bit)
-        tx.set_stretch(system, rid, Stretch(JOINED, good))
+        if mask and entity.concerned & bit:
+            self.again(entry, mask, bit)
+        tx.set_stretch(system, rid, Stretch(refused, good))
 
     def take_row(
         self, part: PlacePart, entity: EntityPart, key: str, record: CanonicalRow, time: int, seen: int
@@ -151,14 +173,22 @@ class Slow:
             return
         if rid in self.tx.left_of(part.id) or part.place.deletes is Deletes.KEEP:
             self.tx.unlink(part.id, key, rid)
+            self.tx.close_stretch(self.system.id, rid, self.tx.last_seq + 1)
             return
         self.apply(entity, rid, {ALIVE: False}, time, seen)
 
     def leave(self, part: PlacePart, key: str) -> None:
-        """A row does not take part any more; its record goes on without it."""
-        rid = self.tx.load_keys(part.id, [key]).get(key)
-        if rid is not None:
-            self.tx.set_left(part.id, key, rid, is_left=True)
+        """A row does not take part any more; its record goes on without it. What is in the journal by now may be on its
+        way to the row and reaches it, nothing that comes later does."""
+        tx, system = self.tx, self.system
+        rid = tx.load_keys(part.id, [key]).get(key)
+        if rid is None or rid in tx.left_of(part.id):
+            return
+        tx.set_left(part.id, key, rid, is_left=True)
+        tx.write("delete from parked where direction = 'target' and system = ? and rid = ?", (system.id, rid))
+        # What others changed while this system was only read from is not on its way.
+        last = tx.last_seq if system.is_target else tx.system(system.id, "cursor")[0]
+        tx.open_stretch(system.id, rid, last + 1)
 
     def move_key(self, part: PlacePart, entity: EntityPart, old_key: str, key: str, seen: int) -> None:
         """A row's key changed: the record goes with it. A deleted record whose row had the new key has none any more.
@@ -174,7 +204,10 @@ class Slow:
             if self.current(before).value(ALIVE) and (part.id, key) not in self._gone:
                 self._pushed[part.id, key] = before
             leave_key(self.tx, self.system, entity, part, key, before, seen)
+        was_left = rid in self.tx.left_of(part.id)
         self.tx.relink(part.id, key, rid)
+        if was_left:
+            self.tx.set_left(part.id, key, rid, is_left=True)
         leave_key(self.tx, self.system, entity, part, old_key, rid, seen)
 
     def unpark_row(self, part: PlacePart, key: str) -> None:
@@ -269,51 +302,6 @@ class Slow:
         )  # fmt: skip
         tx.append(new)
         return new
-
-
-def remove_double(tx: HubTransaction, topology: Topology, part: PlacePart, key: str, rid: int) -> None:
-    """Have a row deleted that nobody meant to be there beside the one that record `rid` has in this place.
-
-    First whatever refers to it at that system is made to refer to the other; then the row is a record of its own, born
-    dead, which means `rid` wherever its key still turns up.
-    """
-    bit = topology.systems[part.system].bit
-    repoint(tx, topology, part, rid)
-    seq = tx.last_seq + 1
-    values = (False, *(None for _ in part.entity.fields[1:]))
-    tx.append(Entry(seq, seq, part.entity.id, 0, tx.clock.now(), 1 << ALIVE, bit, 0, CHANGE, 0, values))
-    tx.link(part.id, key, seq)
-    tx.set_alias(seq, rid)
-
-
-def repoint(tx: HubTransaction, topology: Topology, part: PlacePart, rid: int) -> None:
-    """Journal again, for one system, the references to a record whose key there is another now.
-
-    Looks through all records: nothing says who refers to whom, and this is rare enough.
-    """
-    system = topology.systems[part.system]
-    fields = {
-        place.entity.id: [n for n, name in place.entity.references if name == part.entity.name]
-        for place in system.places
-    }
-    for after in range(0, tx.last_seq, SCAN_RECORDS):
-        found = tx.rows(
-            "select rid from record where rid > ?1 and rid <= ?2"
-            " union select seq from journal where seq > ?1 and seq <= ?2",
-            (after, after + SCAN_RECORDS),
-        )
-        entries = tx.load_records([number for (number,) in found])
-        for (number,) in found:
-            entry = entries.get(number)
-            if entry is None or entry.rid != number:
-                continue
-            mask = sum(1 << n for n in fields.get(entry.entity, ()) if _means(tx, entry.value(n), rid))
-            if mask:
-                append_again(tx, entry, mask, system.bit)
-
-
-def _means(tx: HubTransaction, value: Value, rid: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and tx.alias(value) == rid
 
 
 def _sent(record: CanonicalRow) -> dict[int, Value]:

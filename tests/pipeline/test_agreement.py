@@ -18,9 +18,10 @@ from tests.pipeline.world import World
 SEEDS = 120
 
 
-def run_world(seed: int, fields: tuple[int, ...], *, repeats: bool = False) -> World:
+def run_world(seed: int, fields: tuple[int, ...], *, repeats: bool = False, has_leaves: bool = False) -> World:
     rng = random.Random(seed)
     world = World(rng, fields, repeats=repeats)
+    world.has_leaves = has_leaves
     for _ in range(rng.randrange(5, 60)):
         for _ in range(rng.choice((1, 1, 1, 4))):
             world.step()
@@ -28,10 +29,14 @@ def run_world(seed: int, fields: tuple[int, ...], *, repeats: bool = False) -> W
     return world
 
 
-@pytest.mark.parametrize("fields", [(1, 2, 3), (1, 2, 3, 4, 5, 6), (2, 5, 7, 8)], ids=["plain", "groups", "policies"])
-def test_systems_agree_and_no_value_is_lost_in_silence(fields: tuple[int, ...]) -> None:
+KINDS = {"plain": (1, 2, 3), "groups": (1, 2, 3, 4, 5, 6), "policies": (2, 5, 7, 8)}
+
+
+@pytest.mark.parametrize("has_leaves", [False, True], ids=["rows stay", "rows leave"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_systems_agree_and_no_value_is_lost_in_silence(kind: str, has_leaves: bool) -> None:
     for seed in range(SEEDS):
-        world = run_world(seed, fields)
+        world = run_world(seed, KINDS[kind], has_leaves=has_leaves)
         try:
             world.check()
         except AssertionError as error:
@@ -87,12 +92,13 @@ def test_one_system_writing_alone_has_no_conflicts() -> None:
         assert world.conflicts() == [], f"seed {seed}"
 
 
-def test_retention_takes_nothing_that_a_decision_still_needs() -> None:
+@pytest.mark.parametrize("has_leaves", [False, True], ids=["rows stay", "rows leave"])
+def test_retention_takes_nothing_that_a_decision_still_needs(has_leaves: bool) -> None:
     swept = 0
     for seed in range(SEEDS):
         rng = random.Random(seed)
         world = World(rng)
-        world.is_swept = True
+        world.is_swept, world.has_leaves = True, has_leaves
         for _ in range(rng.randrange(60, 200)):
             world.step()
         world.settle()

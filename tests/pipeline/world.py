@@ -83,7 +83,9 @@ class WorldSystem:
     part: SystemPart
     rows: dict[str, list[str | int | bool | None]] = field(default_factory=lambda: {})
     log: list[tuple[int | None, str, CanonicalRow | None, int]] = field(default_factory=lambda: [])
-    """(marker seq or None, key, row after, time); row None: deleted."""
+    """(marker seq or None, key, row after, time); row None: it does not take part."""
+    away: set[str] = field(default_factory=lambda: set())
+    """Rows that do not take part now."""
 
 
 THING = Entity(
@@ -114,6 +116,7 @@ class World:
         self.fields = fields
         self.repeats = repeats
         self.is_swept = False
+        self.has_leaves = False
         self.swept = 0
         self.hub: SqliteHub = memory_hub(WorldClock())
         ids = {name: n for n, name in enumerate(SYSTEMS, 1)}
@@ -131,6 +134,8 @@ class World:
         self.parent: dict[str, str | int | bool | None] = {}
         self.edits: dict[str, tuple[str, int, int, int]] = {}
         """value → (key, field, system, time)"""
+        self.unheard: set[str] = set()
+        """Values written to rows that took no part."""
         self.refusing: set[tuple[int, int]] = set()
         self.rids: dict[str, int] = {}
         self.sums: dict[str, int] = {}
@@ -161,6 +166,9 @@ class World:
         self.serial += 1
         row = system.rows[key]
         name = THING.fields[index].name
+        if name == "stock" and key in system.away:
+            # What is on its way may land on it, and nobody could say what was counted.
+            return
         if name == "stock":
             old = row[index]
             change = self.rng.randrange(-5, 6)
@@ -174,8 +182,21 @@ class World:
             value = f"{system.part.name}{self.serial}"
             self.parent[value] = row[index]
             self.edits[value] = (key, index, n, self.now)
+            if key in system.away:
+                self.unheard.add(value)
             row[index] = value
-        system.log.append((None, key, tuple(row), self.now))
+        self._log(system, key)
+
+    def user_moves(self, n: int) -> None:
+        """A row takes part no more, or does so again, as it is."""
+        system, key = self.systems[n], self.rng.choice(list(self.rids))
+        self.now += 1
+        system.away ^= {key}
+        self._log(system, key)
+
+    def _log(self, system: WorldSystem, key: str) -> None:
+        row = None if key in system.away else tuple(system.rows[key])
+        system.log.append((None, key, row, self.now))
 
     def capture(self, n: int) -> bool:
         system = self.systems[n]
@@ -224,8 +245,17 @@ class World:
         row = system.rows[item.key]
         for index in range(len(row)):
             if item.mask >> index & 1:
+                if item.key in system.away:
+                    self._forget(row[index])
                 row[index] = item.entry.values[index]
                 self.writes += 1
+
+    def _forget(self, value: str | int | bool | None) -> None:
+        """A row that takes no part was written all the same, by what was on its way: nobody but the row's users knew
+        what they had written since it left."""
+        while isinstance(value, str) and value in self.unheard:
+            self.edits.pop(value, None)
+            value = self.parent[value]
 
     def _parked(self, part: SystemPart, item: Item) -> Parked:
         return Parked(
@@ -243,6 +273,10 @@ class World:
 
     def settle(self) -> None:
         self.refusing.clear()
+        for system in self.systems.values():
+            for key in sorted(system.away):
+                system.away.remove(key)
+                self._log(system, key)
         for _ in range(10_000):
             # A list: every one of them is to take its step, not only those before the first that had something to do.
             moved = [f(n) for n in self.systems for f in (self.capture, self.deliver, self.retry)]
@@ -252,6 +286,7 @@ class World:
 
     def step(self) -> None:
         kinds = {"edit": 6, "capture": 6, "deliver": 6, "retry": 1, "mind": 1, "sweep": 4 if self.is_swept else 0}
+        kinds |= {"move": 4} if self.has_leaves else {}
         kind = self.rng.choices(list(kinds), list(kinds.values()))[0]
         n = self.rng.choice(list(self.systems))
         if kind == "edit":
@@ -262,6 +297,8 @@ class World:
             self.deliver(n)
         elif kind == "retry":
             self.retry(n)
+        elif kind == "move":
+            self.user_moves(n)
         elif kind == "sweep":
             self.swept += self.hub.transact_now(lambda tx: sweep(tx, 0, older_than=1 << 60)).removed
         else:
