@@ -10,6 +10,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 
 import psycopg
 
+from engine.hub.sqlite import lock_owner
 from engine.testing.postgres import PostgresServer
 
 DICTIONARY = """
@@ -116,6 +118,7 @@ create table place (
     client_no integer not null references client on delete cascade, label text not null
 );
 """
+START_SECONDS_MAX = 120.0
 # An application waits for another writer as long as this, then it fails: nobody may hold the write lock longer.
 USER_SECONDS_MAX = 20.0
 
@@ -240,12 +243,18 @@ class Field:
             command, cwd=self.directory, capture_output=True, text=True, timeout=timeout, env=self._environment()
         )
 
-    def start_daemon(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """`concord run` in the background; its log is appended to daemon.log."""
+    def start_daemon(self, *arguments: str, is_awaited: bool = False) -> subprocess.Popen[bytes]:
+        """`concord run` in the background; its log is appended to daemon.log. `is_awaited`: not before it owns the hub,
+        so that a signal does not meet a Python that is still importing."""
         command = [sys.executable, "-m", "engine.cli", "run", *arguments]
         with (self.directory / "daemon.log").open("ab") as log:
             daemon = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log, env=self._environment())
         self.daemons.append(daemon)
+        until = time.monotonic() + START_SECONDS_MAX
+        while is_awaited and lock_owner(self.directory / "hub.sqlite") != daemon.pid:
+            assert daemon.poll() is None, self.log()[-3000:]
+            assert time.monotonic() < until, "the daemon does not start"
+            time.sleep(0.05)
         return daemon
 
     def _environment(self) -> dict[str, str]:

@@ -68,7 +68,7 @@ def enter_at_once(field: Field, crm: Application, fsm: Application, emails: list
     """The CRM's users enter customers and their sites, those of the FSM clients, and neither knows of the other's."""
     assert field.concord("setup").returncode == 0
     settle(field)
-    daemon = field.start_daemon("--log-level", "warning")
+    daemon = field.start_daemon("--log-level", "warning", is_awaited=True)
     fsm.run("begin immediate")
     with crm.transaction():
         for n, email in enumerate(emails):

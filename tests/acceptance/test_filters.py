@@ -142,7 +142,7 @@ def test_rows_that_leave_and_come_back_are_the_same_records(parties: Field, seed
     rng = random.Random(seed)
     ready = parties.concord("setup")
     assert ready.returncode == 0, ready.stderr
-    daemon = parties.start_daemon("--log-level", "warning")
+    daemon = parties.start_daemon("--log-level", "warning", is_awaited=True)
     with parties.application("crm") as crm, parties.application("fsm") as fsm:
         clerk = Clerk(rng, crm)
         for _ in range(TRANSACTIONS):

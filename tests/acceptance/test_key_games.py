@@ -156,7 +156,7 @@ def contents(field: Field, system: str) -> list[tuple[object, ...]]:
 def test_systems_agree_whatever_is_done_to_keys(games: Field, seed: int) -> None:
     assert games.concord("setup").returncode == 0
     rng = random.Random(seed)
-    daemon = games.start_daemon("--log-level", "warning")
+    daemon = games.start_daemon("--log-level", "warning", is_awaited=True)
     with games.application("crm") as crm, games.application("fsm") as fsm:
         player = Player(rng, crm)
         for n in range(TRANSACTIONS):
