@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -37,6 +38,7 @@ CHECKPOINT_PAGES = 20_000
 RECENT_ENTRIES = 100_000
 RECENT_BYTES = 32 * 1024 * 1024
 BUSY_SECONDS_MAX = 10.0
+LOOK_SECONDS_MAX = 1.0
 
 
 class SqliteHub:
@@ -236,7 +238,7 @@ def hub_lock(path: Path) -> Generator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError as error:
             owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
             raise HubBusy(
@@ -249,6 +251,19 @@ def hub_lock(path: Path) -> Generator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Take the lock; whoever only looks who has it (`lock_owner`) holds it for a moment."""
+    until = time.monotonic() + LOOK_SECONDS_MAX
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(LOOK_SECONDS_MAX / 20)
 
 
 def lock_owner(path: Path) -> int | None:
