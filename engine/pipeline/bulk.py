@@ -54,6 +54,8 @@ def take_newcomers(tx: HubTransaction, arrived: Arrived) -> bool:
     try:
         tx.append_births(Births(first, *entities, times, whole))
     except TypeError:
+        if rows.partial():
+            return False
         tx.append_births(Births(first, *entities, times, list(map(stored, whole))))
     tx.link_all(rows.part.id, keys, range(first, first + len(keys)))
     return True

@@ -32,6 +32,16 @@ class PlaceRows:
     documents: dict[int, bytes]
     """The wire rows of those with a problem, as `wire_document` spells them."""
 
+    def partial(self) -> dict[int, int]:
+        """Rows that do not have all that the mapping reads, by index: the first field that was not sent."""
+        found: dict[int, int] = {}
+        for i, record in enumerate(self.records):
+            if record is not None and ABSENT in record:
+                first = next((n for n, v in enumerate(record) if v is ABSENT and self.mask >> n & 1), None)
+                if first is not None:
+                    found[i] = first
+        return found
+
     def extend(self, following: PlaceRows) -> None:
         """Add rows of the same place, read in the same way."""
         count = len(self.keys)

@@ -19,7 +19,6 @@ from engine.hub.sqlite import SqliteHub
 from engine.hub.transaction import HubTransaction
 from engine.model.change import READ, Chunk, TableRows
 from engine.model.table import Shape
-from engine.model.value import ABSENT
 from engine.pipeline.canonicalize import (
     CanonicalBatch,
     Canonicalizer,
@@ -246,10 +245,7 @@ def _touch(copy: _Copy, found: list[PlaceRows]) -> None:
             touched = copy.touched.setdefault(rows.part.id, set())
             touched.update(rows.keys)
             touched.update(rows.old_keys.values())
-            bits = rows.mask
-            for record in rows.records:
-                if record is not None and any(v is ABSENT and bits >> n & 1 for n, v in enumerate(record)):
-                    copy.is_partial = True
+            copy.is_partial = copy.is_partial or bool(rows.partial())
 
 
 def _drop(rows: PlaceRows, touched: set[str]) -> None:
@@ -281,6 +277,9 @@ def replay_parked(tx: HubTransaction, topology: Topology, system: SystemPart, sh
             (part.id,),
         )
         for number, seen, at, document in parked:
+            if document is None:
+                # Only a part of the row was ever there; it has to be read from its table.
+                continue
             gone, new = changed_columns(shape, document)
             if gone and new:
                 message = f"system {system.name}, table {shape.name}: the row was captured with the column {gone[0]},"

@@ -138,14 +138,18 @@ class Committer:
         overlaid, stretched, undecided = tx.overlaid(system), tx.stretched(system), tx.undecided
         left, parked = tx.left_of(place), tx.parked_keys(place)
         entity_id, has_matches = part.entity.id, entity.match_keys is not None
+        partial = rows.partial()
         append, link, keys, times, old_keys = tx.append, tx.link, rows.keys, rows.times, rows.old_keys
         for i, record in enumerate(records):
             key = keys[i]
             if record is None or i in old_keys or key in parked:
-                self._rare(slow, rows, record, i, seen, counts)
+                self._rare(slow, rows, record, i, partial.get(i), seen, counts)
                 continue
             time = times[i] if times[i] < latest_time else latest_time
             rid = known.get(key)
+            if i in partial and slow.is_news(part, rid):
+                self._park_partial(tx, rows, i, partial[i], seen, counts)
+                continue
             if rid is None:
                 if has_matches:
                     slow.newcomer(part, entity, key, record, time, seen)
@@ -189,6 +193,7 @@ class Committer:
         rows: PlaceRows,
         record: CanonicalRow | None,
         i: int,
+        missing: int | None,
         seen: int,
         counts: Counts,
     ) -> None:
@@ -205,32 +210,51 @@ class Committer:
             slow.delete(part, entity, key, time, seen)
         elif i in rows.problems:
             problem = rows.problems[i]
-            tx.park(
-                Parked(
-                    system=self.system.id,
-                    direction="source",
-                    place=part.id,
-                    rid=None,
-                    key=key,
-                    seq=tx.last_seq,
-                    seen=seen,
-                    code=problem.code,
-                    reason="value" if problem.code == "value.refused" else "table",
-                    message=problem.message,
-                    hint=problem.hint or VALUE_HINT,
-                    field=str(problem.context["field"]) if "field" in problem.context else None,
-                    doc=rows.documents[i],
-                )
-            )
-            counts.parked += 1
-            counts.parked_codes.append((part.name, problem.code))
+            field = str(problem.context["field"]) if "field" in problem.context else None
+            reason = "value" if problem.code == "value.refused" else "table"
+            hint = problem.hint or VALUE_HINT
+            self._park(tx, rows, i, seen, counts, (problem.code, reason, problem.message, hint, field))
         elif record is None:
             slow.unpark_row(part, key)
             slow.leave(part, key)
             counts.filtered += 1
+        elif missing is not None and slow.is_news(part, tx.load_keys(part.id, [key]).get(key)):
+            self._park_partial(tx, rows, i, missing, seen, counts)
         else:
             slow.unpark_row(part, key)
             slow.take_row(part, entity, key, record, time, seen)
+
+    def _park_partial(
+        self, tx: HubTransaction, rows: PlaceRows, i: int, missing: int, seen: int, counts: Counts
+    ) -> None:
+        """A row of which nothing was known, and the log has only what its last change changed: PostgreSQL keeps long
+        values beside the row and does not log those that stay as they are."""
+        name, table = self.system.name, rows.part.place.table
+        field = rows.part.entity.fields[missing].name
+        message = f"system {name}, table {table}: a row begins to take part, and its log does not tell its {field}"
+        hint = f"Run `concord backfill {name}`, which reads whole rows; `concord check` says how they are logged whole."
+        self._park(tx, rows, i, seen, counts, ("row.partial", "table", message, hint, field))
+
+    def _park(
+        self,
+        tx: HubTransaction,
+        rows: PlaceRows,
+        i: int,
+        seen: int,
+        counts: Counts,
+        why: tuple[str, str, str, str, str | None],
+    ) -> None:
+        """Set a row aside. `why`: code, reason, message, hint, field."""
+        code, reason, message, hint, field = why
+        tx.park(
+            Parked(
+                system=self.system.id, direction="source", place=rows.part.id, rid=None, key=rows.keys[i],
+                seq=tx.last_seq, seen=seen, code=code, reason=reason, message=message, hint=hint, field=field,
+                doc=rows.documents.get(i),
+            )
+        )  # fmt: skip
+        counts.parked += 1
+        counts.parked_codes.append((rows.part.name, code))
 
 
 def _unknown_delivery(system: SystemPart, seen: int, cursor: int) -> HubError:

@@ -50,6 +50,10 @@ class Slow:
         assert entry is not None, "a crosswalk row points at a record that the journal does not have"
         return entry
 
+    def is_news(self, part: PlacePart, rid: int | None) -> bool:
+        """Whether nothing is known of what a row held until now: it was never there, or took no part."""
+        return rid is None or rid in self.tx.left_of(part.id) or self.current(rid).kind == PLACEHOLDER
+
     def take(
         self, part: PlacePart, entity: EntityPart, rid: int, key: str, record: CanonicalRow, time: int, seen: int
     ) -> None:

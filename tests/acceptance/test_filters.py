@@ -8,6 +8,7 @@ of record has it, and `concord compare` finds no difference.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -171,3 +172,38 @@ def test_rows_that_leave_and_come_back_are_the_same_records(parties: Field, seed
         columns = "title, email, phone, city"
         customers = crm.run(f"select {columns} from party where kind = 'customer' order by email")
         assert customers == fsm.run("select title, mail, tel, addr_city from client order by mail")
+
+
+def test_a_row_whose_long_text_is_not_logged_waits_until_it_is_read(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    made = Field(postgres_server, tmp_path, "partial", systems=("crm", "erp"), shapes={"crm": Shape(SCHEMA, MAPPING)})
+    made.create()
+    try:
+        assert made.concord("setup").returncode == 0
+        # Longer than what PostgreSQL keeps in the row, however well it compresses.
+        city = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=20_000))
+        with made.application("crm") as crm, made.application("erp") as erp:
+            crm.run("insert into party (id, kind, title, city) values ('p', 'prospect', 'Kiln', ?)", city)
+            crm.run("insert into party (id, kind, title) values ('q', 'customer', 'Ash')")
+            settle(made)
+            crm.run("update party set kind = 'customer' where id = 'p'")
+            settle(made)
+            assert erp.run("select title, addr_city from client") == [("Ash", None)]
+            (parked,) = json.loads(made.concord("parked", "list", "--json").stdout)["items"]
+            assert "does not tell its city" in parked["message"]
+            assert made.concord("backfill", "crm").returncode == 0
+            settle(made)
+            assert erp.run("select title, addr_city from client order by title") == [("Ash", None), ("Kiln", city)]
+            # While it takes no part it is edited, and comes back by a change that does not tell.
+            crm.run("update party set kind = 'prospect' where id = 'p'")
+            crm.run("update party set city = ? where id = 'p'", city[::-1])
+            crm.run("update party set kind = 'customer' where id = 'p'")
+            settle(made)
+            assert made.concord("backfill", "crm").returncode == 0
+            settle(made)
+            assert erp.run("select addr_city from client where title = 'Kiln'") == [(city[::-1],)]
+        assert made.concord("parked", "list").returncode == 0
+        assert made.concord("compare").returncode == 0
+    finally:
+        made.drop()
