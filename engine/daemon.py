@@ -20,6 +20,7 @@ from engine.hub.sweep import sweep
 from engine.hub.transaction import HubTransaction
 from engine.model.position import Position
 from engine.operate import answer_requests
+from engine.pipeline.brake import LOOK_SECONDS, Brake
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered
@@ -142,6 +143,7 @@ class Daemon:
             tasks.start_soon(self._answer_requests)
             tasks.start_soon(self._measure)
             tasks.start_soon(self._sweep)
+            tasks.start_soon(self._brake_loops)
             if until_settled:
                 tasks.start_soon(self._watch_settled)
             await self._drain.wait()
@@ -213,6 +215,20 @@ class Daemon:
             if swept.removed:
                 self.log.debug("hub.swept", until=swept.until, removed=swept.removed)
             await anyio.sleep(SWEEP_SECONDS if swept.is_done else 0.1)
+
+    async def _brake_loops(self) -> None:
+        brake = Brake(self.topology)
+        while True:
+            try:
+                loops = await self.hub.read(brake.look)
+                if loops:
+                    for system, table, message in await self.hub.transact(
+                        lambda tx, found=loops: brake.park(tx, found)
+                    ):
+                        self.log.event("loop.braked", system=system, table=table, error=message)
+            except HubError as trouble:
+                self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
+            await anyio.sleep(LOOK_SECONDS)
 
     async def _watch_stop_now(self, scope: anyio.CancelScope) -> None:
         await self._stop_now.wait()

@@ -105,7 +105,7 @@ def settle(
     )
     tx.write("delete from prepared where system = ?", (system.id,))
     _retry_waiting(tx, topology, system, linked)
-    for rid in sorted(outcome.changed):
+    for rid in sorted(outcome.changed - _braked(tx, system)):
         retry(tx, topology, system, rid)
     tx.mark_boundary()
 
@@ -115,6 +115,9 @@ def _unpark(tx: HubTransaction, system: SystemPart, rids: set[int]) -> None:
         "select rid from parked where direction = 'target' and system = ?", (system.id,)
     )}  # fmt: skip
     for rid in waiting & rids:
+        if any(good is None for _, good in tx.stretches(system.id, rid)):
+            # What was on its way when the record was parked has arrived, and nothing else does.
+            continue
         tx.write("delete from parked where direction = 'target' and system = ? and rid = ?", (system.id, rid))
 
 
@@ -189,15 +192,21 @@ def retry(tx: HubTransaction, topology: Topology, system: SystemPart, rid: int) 
     return True
 
 
+def _braked(tx: HubTransaction, system: SystemPart) -> set[int]:
+    """Records that wait for a person, whatever comes of them meanwhile."""
+    rows = tx.rows("select rid from parked where direction = 'target' and system = ? and reason = 'loop'", (system.id,))
+    return {rid for (rid,) in rows}
+
+
 def has_left(tx: HubTransaction, system: SystemPart, entry: Entry) -> bool:
     """Whether the record's row at this system takes no part now."""
     return any(entry.rid in tx.left_of(part.id) for part in system.places_of(entry.entity))
 
 
 def make_due(tx: HubTransaction, system: SystemPart, *, only_of_shape: bool = False) -> None:
-    """What is parked at this target is tried again at its next quiet moment. `only_of_shape`: what the writers refused
-    for the shape of a table, or the target for the lack of one."""
-    which = f" and (code in {SHAPE_CODES} or reason = 'table')" if only_of_shape else ""
+    """What is parked at this target is tried again at its next quiet moment, but what waits for a person.
+    `only_of_shape`: what the writers refused for the shape of a table, or the target for the lack of one."""
+    which = f" and (code in {SHAPE_CODES} or reason = 'table')" if only_of_shape else " and reason <> 'loop'"
     tx.write(f"update parked set try_after = 0 where direction = 'target' and system = ?{which}", (system.id,))
 
 

@@ -32,6 +32,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "review.opened": (logging.WARNING, "a row matches several records; a person decides"),
     "deliver.done": (logging.DEBUG, "a delivery was committed by its target"),
     "deliver.behind": (logging.INFO, "a target has much to write"),
+    "loop.braked": (logging.WARNING, "a field goes to and fro between programs; its record waits for a person"),
     "deliver.parked": (logging.WARNING, "a target refused records; they wait, the rest flows"),
     "request.answered": (logging.INFO, "a command's request was carried out"),
     "hub.swept": (logging.DEBUG, "history past its retention was removed"),
