@@ -46,6 +46,7 @@ CARRIERS: dict[Type, tuple[Kind, ...]] = {
     Type.REFERENCE: (Kind.INTEGER, Kind.UUID, Kind.DECIMAL, *TEXT_KINDS),
     Type.JSON: (Kind.JSON, *TEXT_KINDS),
     Type.BINARY: (Kind.BINARY,),
+    Type.LIST: (Kind.ARRAY, Kind.JSON, Kind.TEXT),
 }  # fmt: skip
 LOOSE_KINDS = (Kind.OTHER, Kind.TEXT, Kind.DECIMAL)
 
@@ -117,9 +118,11 @@ def check_carrier(cell: Cell) -> None:
         allowed = CARRIERS[type_]
     if kind not in allowed and not (cell.form is Form.NATIVE and kind in LOOSE_KINDS):
         raise Unfit(
-            f"a column of type {cell.column.type} cannot carry a {type_.value}",
+            f"a column of type {cell.column.type} cannot carry a {named(cell.field)}",
             _carrier_hint(cell),
         )
+    if type_ is Type.LIST:
+        _check_element(cell)
     is_plain = not cell.soft_delete and cell.values is None and cell.unit not in UNIX_UNITS
     if type_ is Type.TIMESTAMP and is_plain and kind is not Kind.INSTANT and cell.zone is None:
         raise Unfit(
@@ -128,12 +131,39 @@ def check_carrier(cell: Cell) -> None:
         )
 
 
+def named(field: Field) -> str:
+    """What a field is, for messages."""
+    return f"list of {field.of.value}" if field.of else field.type.value
+
+
+def _check_element(cell: Cell) -> None:
+    element = element_cell(cell)
+    if element.column.type == "box":
+        raise Unfit("elements of type box are not divided by commas", "Map another column.")
+    try:
+        check_carrier(element)
+    except Unfit as unfit:
+        raise Unfit(f"a list of {element.field.type.value} in {cell.column.type}: {unfit}", unfit.hint) from None
+
+
+def element_cell(cell: Cell) -> Cell:
+    """A list's element as if it stood in a column of its own."""
+    assert cell.field.of is not None
+    # JSON spells what no kind of its own has as a text.
+    kind = Kind.BOOLEAN if cell.field.of is Type.BOOLEAN and cell.column.kind is not Kind.ARRAY else Kind.TEXT
+    column = cell.column.element or Column(name=cell.column.name, kind=kind, type="text")
+    field = Field(name=cell.field.name, type=cell.field.of)
+    return Cell(field=field, column=column, form=Form.TEXT, zone=cell.zone, truncate=cell.truncate)
+
+
 def _carrier_hint(cell: Cell) -> str:
     kind, type_ = cell.column.kind, cell.field.type
     if type_ is Type.DATE and kind is Kind.INSTANT:
         return "Say which zone's day is meant: read = \"cast(… at time zone '…' as date)\"."
     if type_ in (Type.BOOLEAN, Type.ENUM):
         return "Say what each of the column's values means with values = { … }."
+    if kind is Kind.ARRAY:
+        return 'Say in the dictionary what it is: type = "list", of = "…".'
     if type_ is Type.TIMESTAMP and kind in NUMERIC_KINDS:
         return 'Add unit = "unix", "unix_ms" or "unix_us" if it counts since 1970.'
     return "Map another column, or convert it with read = and write =."

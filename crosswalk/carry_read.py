@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from crosswalk import convert
+from crosswalk import convert, lists
 from crosswalk.carry import (
     NUMBERS,
     TEXT_KINDS,
@@ -15,6 +15,7 @@ from crosswalk.carry import (
     Names,
     check_carrier,
     default_wire,
+    element_cell,
     is_padded,
     listed,
     lookup,
@@ -123,6 +124,10 @@ def _plain_reader(cell: Cell) -> Convert:
             return listed(cell.field.values)
         case Type.REFERENCE:
             return key_reader(cell.column, cell.form)
+        case Type.LIST:
+            element = element_cell(cell)
+            make = lists.array_reader if cell.column.kind is Kind.ARRAY else lists.json_reader
+            return make(element.field.type, reader_of(element))
         case Type.JSON:
             return _of_text(convert.json_text, "a number where JSON is wanted")
         case Type.BINARY:

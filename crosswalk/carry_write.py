@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import Any
 
-from crosswalk import convert
+from crosswalk import convert, lists
 from crosswalk.carry import (
     NUMBERS,
     NUMERIC_KINDS,
@@ -17,6 +17,7 @@ from crosswalk.carry import (
     Unfit,
     check_carrier,
     default_wire,
+    element_cell,
     lookup,
     ratio_of,
     spellings,
@@ -238,6 +239,10 @@ def _plain_writer(cell: Cell) -> Convert:
         case Type.BINARY:
             return (lambda value: f"\\x{value}") if cell.is_text_form else _bytes
         case Type.ENUM:
+            return _text_writer(cell)
+        case Type.LIST if column.kind is Kind.ARRAY:
+            return lists.array_writer(writer_of(element_cell(cell)))
+        case Type.LIST:
             return _text_writer(cell)
         case _:
             return lambda value: value

@@ -366,7 +366,7 @@ def seconds_interval(value: str) -> str:
 # --------------------------------------------------------------------------------------------------- json
 
 
-class _Number(str):
+class JsonNumber(str):
     """A number of a JSON text, as it is written there."""
 
     __slots__ = ()
@@ -376,8 +376,8 @@ def _refuse_constant(_: str) -> object:
     raise Loss("JSON with a number that is not finite")
 
 
-_JSON = json.JSONDecoder(parse_float=_Number, parse_int=_Number, parse_constant=_refuse_constant, strict=False)
-_json_text = json.JSONEncoder(ensure_ascii=False).encode
+_JSON = json.JSONDecoder(parse_float=JsonNumber, parse_int=JsonNumber, parse_constant=_refuse_constant, strict=False)
+json_word = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def json_text(value: str) -> str:
@@ -388,16 +388,27 @@ def json_text(value: str) -> str:
         raise Loss("text that is no JSON") from None
 
 
+def json_list(value: str) -> list[Any]:
+    """What a JSON array holds, numbers as written."""
+    try:
+        found = _JSON.decode(value)
+    except (json.JSONDecodeError, RecursionError):
+        found = None
+    if not isinstance(found, list):
+        raise Loss("text that is no JSON array")
+    return found  # pyright: ignore[reportUnknownVariableType]
+
+
 def _spell(value: Any) -> str:
-    if isinstance(value, _Number):
+    if isinstance(value, JsonNumber):
         return str(value)
     if isinstance(value, dict):
         pairs: Any = sorted(value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        return "{" + ",".join(f"{_json_text(key)}:{_spell(part)}" for key, part in pairs) + "}"
+        return "{" + ",".join(f"{json_word(key)}:{_spell(part)}" for key, part in pairs) + "}"
     if isinstance(value, list):
         parts: Any = value  # pyright: ignore[reportUnknownVariableType]
         return "[" + ",".join(_spell(part) for part in parts) + "]"
-    return _json_text(value)
+    return json_word(value)
 
 
 # -------------------------------------------------------------------------------------------------- bytes

@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from crosswalk.lines import Path
+from crosswalk.lists import ELEMENTS
 from crosswalk.matching import NORMALISERS
 from crosswalk.problems import Problems, convert_form, near, read_toml
 from crosswalk.units import CODE_LISTS, CURRENCIES, dimension
@@ -40,6 +41,7 @@ class FieldForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     reference: str | None = None
     length: int | None = None
     scale: int | None = None
+    of: Type | None = None
     required: bool = False
     pii: str | None = None
 
@@ -228,6 +230,7 @@ def _field(
         unit=form.unit,
         values=tuple(form.values),
         length=form.length,
+        of=(form.of or Type.TEXT) if form.type is Type.LIST else None,
         scale=2 if form.type is Type.MONEY and form.scale is None else form.scale,
         is_required=form.required,
         description=form.description,
@@ -252,6 +255,9 @@ def _check_field(name: str, form: FieldForm, path: Path, merged: Mapping[str, An
         problems.add((*path, "values"), f"only an enum has values; this is {kind.value}")
     if len(set(form.values)) != len(form.values):
         problems.add((*path, "values"), "a value is listed twice")
+    if form.of is not None and (kind is not Type.LIST or form.of not in ELEMENTS):
+        known = ", ".join(element.value for element in ELEMENTS)
+        problems.add((*path, "of"), f"only a list says what it is of, and that is one of {known}")
     if form.scale is not None and (kind not in (Type.DECIMAL, Type.MONEY) or not 0 <= form.scale <= 20):
         problems.add((*path, "scale"), "a scale of 0 to 20 decimals goes with types decimal and money only")
     if form.length is not None and (kind is not Type.TEXT or form.length < 1):

@@ -7,7 +7,7 @@ import math
 from datetime import date, datetime, time
 from typing import Any
 
-from crosswalk import convert
+from crosswalk import convert, lists
 from crosswalk.block import Block, Example
 from crosswalk.place import MappedPlace
 from engine.model.entity import Entity, Field, Type
@@ -108,6 +108,12 @@ def wire_of(value: Any, column: Column, form: Form) -> Any:
     """A TOML value as the column's wire value."""
     if isinstance(value, (datetime, date, time)):
         value = _time_text(value)
+    if isinstance(value, list) and column.kind is Kind.ARRAY:
+        parts: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+        element = column.element or column
+        return lists.array_text(wire_of(part, element, form) for part in parts)
+    if isinstance(value, (list, dict)):
+        return convert.json_text(_json(value))  # pyright: ignore[reportUnknownArgumentType]
     if form is Form.NATIVE:
         return int(value) if isinstance(value, bool) else value
     if isinstance(value, bool):
@@ -120,7 +126,7 @@ def wire_of(value: Any, column: Column, form: Form) -> Any:
             return convert.decimal_text(value, scale)
         except convert.Loss:
             return convert.decimal_text(value, None)
-    return value if isinstance(value, str) else convert.json_text(_json(value))
+    return value
 
 
 def canonical_of(value: Any, field: Field) -> Any:
@@ -133,6 +139,10 @@ def canonical_of(value: Any, field: Field) -> Any:
             return convert.decimal_text(value, None if field.type is Type.DURATION else field.scale)
         except convert.Loss:
             return value
+    if field.of is not None and isinstance(value, list):
+        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+        element_field = Field(name=field.name, type=field.of)
+        return lists.canonical(field.of, [canonical_of(part, element_field) for part in items])
     if field.type is Type.REFERENCE and isinstance(value, int):
         return str(value)
     if field.type is Type.JSON and not isinstance(value, str):

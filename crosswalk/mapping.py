@@ -395,7 +395,7 @@ class _Loader:
     def _check_key_field(self, name: str, entity: Entity, where: Path) -> None:
         if name not in entity.index:
             self.problems.add(where, f"entity {entity.name!r} has no field {name!r}{near(name, entity.index)}")
-        elif entity.fields[entity.index[name]].type in (Type.REFERENCE, Type.BOOLEAN, Type.JSON):
+        elif entity.fields[entity.index[name]].type in (Type.REFERENCE, Type.BOOLEAN, Type.JSON, Type.LIST):
             self.problems.add(where, f"a {entity.fields[entity.index[name]].type.value} makes no key")
 
     def _template(self, text: str, entity: Entity, where: Path) -> Template | None:

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from crosswalk import convert
-from crosswalk.carry import Cell, Unfit, check_carrier, listed
+from crosswalk.carry import Cell, Unfit, check_carrier, listed, named
 from crosswalk.carry_read import number_finisher, reader_of, text_checks
 from crosswalk.carry_write import writer_of
 from crosswalk.sql_scope import SqlProblem
@@ -33,7 +33,7 @@ def canonical_result(field: Field, kind: Kind, zone: ZoneInfo | None, decimals: 
         return reader_of(Cell(field=field, column=column, form=Form.NATIVE, zone=zone, round=decimals))
     made = _typed_result(field, kind, zone, decimals)
     if made is None:
-        raise SqlProblem(f"the expression gives {kind.value}, and the field is {field.type.value}; add a cast")
+        raise SqlProblem(f"the expression gives {kind.value}, and the field is {named(field)}; add a cast")
     return made
 
 
@@ -63,6 +63,9 @@ def _typed_result(field: Field, kind: Kind, zone: ZoneInfo | None, decimals: int
             return convert.key_text
         case Type.JSON if kind in (Kind.TEXT, Kind.JSON):
             return convert.json_text
+        case Type.LIST if kind in (Kind.TEXT, Kind.JSON):
+            column = Column(name="expression", kind=Kind.TEXT, type="text")
+            return reader_of(Cell(field=field, column=column, form=Form.TEXT, zone=zone or ZoneInfo("UTC")))
         case _:
             return None
 

@@ -72,6 +72,8 @@ def _fields(entity: Entity) -> list[Field]:
 
 def _type(field: Field) -> str:
     extra = field.reference or field.unit or (str(field.length) if field.length else "")
+    if field.of is not None:
+        extra = f"of {field.of.value}"
     return f"{field.type.value} {extra}".rstrip() + (", required" if field.is_required else "")
 
 

@@ -27,6 +27,7 @@ class Type(enum.Enum):
     REFERENCE = "reference"
     JSON = "json"
     BINARY = "binary"
+    LIST = "list"
 
 
 class Policy(enum.Enum):
@@ -65,6 +66,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     """Allowed values of an enum."""
     length: int | None = None
     scale: int | None = None
+    of: Type | None = None
+    """What a list holds."""
     is_required: bool = False
     is_retired: bool = False
     """No longer in the dictionary; kept so that the indexes of the others stay what they are in the hub."""

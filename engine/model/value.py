@@ -16,6 +16,8 @@ each value, so equality is `==` and a document packs without conversion:
     reference    int, the rid of the record referred to
     json         str, keys sorted, no spaces, numbers as written
     binary       str, lower-case hexadecimal
+    list         str, a JSON array without spaces: numbers and booleans as JSON has them, everything else as texts, each
+                 spelt as above; null is null
 
 None is the null of every type.
 """

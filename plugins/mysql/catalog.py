@@ -34,6 +34,7 @@ _KINDS: Final = {
     "enum": Kind.ENUM,
     "uuid": Kind.UUID,
 }
+MOMENTS: Final = (Kind.TIME, Kind.TIMESTAMP, Kind.INSTANT)
 _LABEL: Final = re.compile(r"'((?:[^']|'')*)'")
 _GENERATED: Final = re.compile(r"\b(?:VIRTUAL|STORED|PERSISTENT) GENERATED\b")
 _RULES: Final = "('NO ACTION', 'RESTRICT')"
@@ -119,7 +120,7 @@ def _column(row: Row, *, is_json: bool) -> Column:
         # Of texts without a limit of their own the number is one of bytes.
         length=int(length) if word in ("char", "varchar") else None,
         precision=int(precision) if kind is Kind.DECIMAL else None,
-        scale=int(scale) if kind is Kind.DECIMAL else None,
+        scale=int(scale) if kind is Kind.DECIMAL else fraction_digits(str(declared)) if kind in MOMENTS else None,
         labels=type_labels(str(declared)) if kind is Kind.ENUM else (),
         is_generated=_GENERATED.search(str(extra)) is not None,
         has_default=is_assigned or default not in (None, "NULL"),

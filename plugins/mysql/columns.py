@@ -11,7 +11,7 @@ from typing import Final
 
 from engine.errors import SourceUnready
 from engine.model.table import Column, Form, Kind, Shape
-from plugins.mysql.catalog import type_labels, type_word
+from plugins.mysql.catalog import MOMENTS, type_labels, type_word
 from plugins.mysql.compile import LogColumn
 from plugins.mysql.events import MappedColumn, TableMap
 from plugins.mysql.spell import text_decoder
@@ -157,8 +157,11 @@ def _made(mapped: MappedColumn, character_sets: Mapping[int, str]) -> Column:
         bits = (mapped.metadata >> 8) * 8 + (mapped.metadata & 0xFF)
         word = f"bit({bits})"
         kind = Kind.BOOLEAN if bits == 1 else Kind.BINARY
-    elif type in (17, 18, 19) and mapped.metadata:
-        word = f"{word}({mapped.metadata})"
+    elif type in (17, 18, 19):
+        scale = mapped.metadata
+        word = f"{word}({scale})" if scale else word
+    elif kind in MOMENTS:
+        scale = 0
     if mapped.is_unsigned and type != 13:
         word += " unsigned"
     return Column(name=str(mapped.name), kind=kind, type=word, precision=precision, scale=scale, labels=labels)

@@ -96,6 +96,7 @@ class Catalog(msgspec.Struct, kw_only=True):
                     precision=meaning.precision,
                     scale=meaning.scale,
                     labels=meaning.labels,
+                    element=meaning.element,
                 )
             )
         if table is None:
@@ -125,6 +126,7 @@ class Catalog(msgspec.Struct, kw_only=True):
             precision=meaning.precision,
             scale=meaning.scale,
             labels=meaning.labels,
+            element=meaning.element,
             is_generated=bool(attribute.generated),
             has_default=attribute.has_default or bool(attribute.identity) or meaning.has_default,
             is_assigned=bool(attribute.identity) or attribute.is_serial,
@@ -216,7 +218,7 @@ async def load_catalog(connection: Connection, tables: Iterable[str] | None) -> 
 
 
 async def load_types(connection: Connection, ids: Iterable[int]) -> dict[int, TypeRow]:
-    """Rows of pg_type, with all that domains among them stand on."""
+    """Rows of pg_type, with all that domains and arrays among them stand on."""
     rows = await (await connection.execute(_TYPES, [list(ids)])).fetchall()
     return {
         row[0]: TypeRow(
@@ -226,10 +228,11 @@ async def load_types(connection: Connection, ids: Iterable[int]) -> dict[int, Ty
             kind=row[3],
             category=row[4],
             base=row[5],
-            modifier=row[6],
-            is_not_null=row[7],
-            has_default=row[8],
-            labels=tuple(row[9]),
+            element=row[6],
+            modifier=row[7],
+            is_not_null=row[8],
+            has_default=row[9],
+            labels=tuple(row[10]),
         )
         for row in rows
     }
@@ -301,10 +304,11 @@ _TYPES: Final = """
 with recursive wanted (id) as (
   select unnest(%s::bigint[]::oid[])
   union
-  select t.typbasetype from pg_catalog.pg_type t join wanted w on t.oid = w.id where t.typtype = 'd'
+  select case t.typtype when 'd' then t.typbasetype else t.typelem end
+  from pg_catalog.pg_type t join wanted w on t.oid = w.id where t.typtype = 'd' or t.typcategory = 'A'
 )
-select t.oid::bigint, t.typname, n.nspname, t.typtype::text, t.typcategory::text, t.typbasetype::bigint, t.typtypmod,
-  t.typnotnull, t.typdefault is not null,
+select t.oid::bigint, t.typname, n.nspname, t.typtype::text, t.typcategory::text, t.typbasetype::bigint,
+  t.typelem::bigint, t.typtypmod, t.typnotnull, t.typdefault is not null,
   array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = t.oid order by e.enumsortorder)
 from wanted w join pg_catalog.pg_type t on t.oid = w.id join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 """

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from engine.model.table import Kind
+from engine.model.table import Column, Kind
 
 _KINDS: Final = {
     "text": Kind.TEXT,
@@ -35,10 +35,16 @@ _KINDS: Final = {
 }
 # A typmod counts the four bytes of the value's own length (VARHDRSZ) where a length or a precision is meant.
 _HEADER_SIZE: Final = 4
+# What a time keeps that says nothing of it (date/time types, table 8.9 of PostgreSQL's manual).
+_SECOND_DIGITS: Final = 6
+_MOMENTS: Final = (Kind.TIME, Kind.TIMESTAMP, Kind.INSTANT)
 
 
 class TypeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of pg_type. `kind`: "b" base, "d" domain, "e" enum, "r" range, "m" multirange, "c" composite."""
+    """A row of pg_type. `kind`: "b" base, "d" domain, "e" enum, "r" range, "m" multirange, "c" composite.
+
+    `element`: the type of an array's elements, 0 of any other type.
+    """
 
     id: int
     name: str
@@ -46,6 +52,7 @@ class TypeRow(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     category: str
     base: int
+    element: int
     modifier: int
     is_not_null: bool
     has_default: bool
@@ -60,6 +67,7 @@ class ColumnType(msgspec.Struct, frozen=True, kw_only=True):
     precision: int | None = None
     scale: int | None = None
     labels: tuple[str, ...] = ()
+    element: Column | None = None
     is_not_null: bool = False
     has_default: bool = False
 
@@ -89,14 +97,32 @@ def describe(type_id: int, modifier: int, types: dict[int, TypeRow]) -> ColumnTy
         precision = (packed >> 16) & 0xFFFF
         # Eleven bits with a sign since PostgreSQL 15 (a negative scale rounds before the point); before, plain.
         scale = ((packed & 0x7FF) ^ 1024) - 1024
+    elif kind in _MOMENTS:
+        scale = _SECOND_DIGITS if modifier < 0 else modifier
     return ColumnType(
         kind=kind,
         length=length,
         precision=precision,
         scale=scale,
         labels=row.labels,
+        # An array's modifier is its elements'.
+        element=_element(row.element, modifier, types) if kind is Kind.ARRAY else None,
         is_not_null=is_not_null,
         has_default=has_default,
+    )
+
+
+def _element(type_id: int, modifier: int, types: dict[int, TypeRow]) -> Column:
+    meaning = describe(type_id, modifier, types)
+    row = types.get(type_id)
+    return Column(
+        name="element",
+        kind=meaning.kind,
+        type=row.name if row else f"type {type_id}",
+        length=meaning.length,
+        precision=meaning.precision,
+        scale=meaning.scale,
+        labels=meaning.labels,
     )
 
 

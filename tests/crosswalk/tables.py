@@ -45,6 +45,14 @@ def column(words: str, form: Form = Form.TEXT) -> Column:
     """`column("id bigint assigned notnull")`, `column("price numeric(12,2)")`."""
     name, _, rest = words.partition(" ")
     type_, *flags = rest.split(" ") if rest else [""]
+    if type_.endswith("[]"):
+        return Column(
+            name=name,
+            kind=Kind.ARRAY,
+            type=type_,
+            element=column(f"element {type_.removesuffix('[]')}"),
+            is_nullable="notnull" not in flags,
+        )
     base, _, numbers = type_.partition("(")
     sizes = [int(size) for size in numbers.rstrip(")").split(",") if size]
     kind = (POSTGRES_KINDS if form is Form.TEXT else LITE_KINDS)[base]

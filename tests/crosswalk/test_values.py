@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crosswalk import convert
+from crosswalk import convert, lists
 from crosswalk.carry import Cell, Names, Unfit
 from crosswalk.carry_read import reading_code
 from crosswalk.carry_write import writing_code
@@ -44,6 +44,32 @@ JSONS = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=5,
 ).map(lambda value: convert.json_text(json.dumps(value)))
+# What an array's text must quote, and what looks like something else there.
+ODD_TEXTS = [
+    "",
+    " ",
+    "NULL",
+    "null",
+    "a,b",
+    "{}",
+    "{a}",
+    '"',
+    '\\"',
+    "\\",
+    "[1:2]={1}",
+    "a b",
+    "\u00a0",
+    "\t",
+    "\n",
+    "'",
+    "Zoë 𝄞",
+]
+
+
+def listed(of: Type, elements: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
+    return st.lists(st.none() | elements, max_size=6).map(lambda parts: lists.canonical(of, parts))
+
+
 FIELDS: dict[str, tuple[Field, st.SearchStrategy[Any]]] = {
     "text": (Field(name="f", type=Type.TEXT), TEXTS),
     "short": (Field(name="f", type=Type.TEXT, length=10), TEXTS.map(lambda text: text[:10])),
@@ -60,6 +86,13 @@ FIELDS: dict[str, tuple[Field, st.SearchStrategy[Any]]] = {
     "reference": (Field(name="f", type=Type.REFERENCE, reference="x"), st.integers(1, 2**31 - 1).map(str)),
     "json": (Field(name="f", type=Type.JSON), JSONS),
     "binary": (Field(name="f", type=Type.BINARY), st.binary(max_size=20).map(bytes.hex)),
+    "texts": (Field(name="f", type=Type.LIST, of=Type.TEXT), listed(Type.TEXT, TEXTS | st.sampled_from(ODD_TEXTS))),
+    "integers": (Field(name="f", type=Type.LIST, of=Type.INTEGER), listed(Type.INTEGER, st.integers(-(2**63), 2**63))),
+    "decimals": (Field(name="f", type=Type.LIST, of=Type.DECIMAL), listed(Type.DECIMAL, number(None))),
+    "booleans": (Field(name="f", type=Type.LIST, of=Type.BOOLEAN), listed(Type.BOOLEAN, st.booleans())),
+    "dates": (Field(name="f", type=Type.LIST, of=Type.DATE), listed(Type.DATE, st.dates().map(str))),
+    "moments": (Field(name="f", type=Type.LIST, of=Type.TIMESTAMP), listed(Type.TIMESTAMP, INSTANTS)),
+    "uuids": (Field(name="f", type=Type.LIST, of=Type.TEXT), listed(Type.TEXT, st.uuids().map(str))),
 }
 PAIRS: list[tuple[str, Form, str, dict[str, Any]]] = [
     ("text", Form.TEXT, "text", {}),
@@ -111,6 +144,22 @@ PAIRS: list[tuple[str, Form, str, dict[str, Any]]] = [
     ("json", Form.TEXT, "jsonb", {}),
     ("json", Form.TEXT, "text", {}),
     ("binary", Form.TEXT, "bytea", {}),
+    ("texts", Form.TEXT, "text[]", {}),
+    ("texts", Form.TEXT, "varchar(3)[]", {}),
+    ("texts", Form.TEXT, "jsonb", {}),
+    ("texts", Form.TEXT, "text", {}),
+    ("texts", Form.TEXT, "varchar(20)", {}),
+    ("integers", Form.TEXT, "smallint[]", {}),
+    ("integers", Form.TEXT, "bigint[]", {}),
+    ("integers", Form.TEXT, "jsonb", {}),
+    ("decimals", Form.TEXT, "numeric[]", {}),
+    ("decimals", Form.TEXT, "numeric(9,2)[]", {}),
+    ("booleans", Form.TEXT, "boolean[]", {}),
+    ("booleans", Form.TEXT, "text", {}),
+    ("dates", Form.TEXT, "date[]", {}),
+    ("moments", Form.TEXT, "timestamptz[]", {}),
+    ("moments", Form.TEXT, "timestamp[]", {"zone": "Europe/Berlin"}),
+    ("uuids", Form.TEXT, "uuid[]", {}),
     ("text", Form.NATIVE, "text", {}),
     ("short", Form.NATIVE, "text", {}),
     ("integer", Form.NATIVE, "integer", {}),
@@ -135,6 +184,9 @@ PAIRS: list[tuple[str, Form, str, dict[str, Any]]] = [
     ("reference", Form.NATIVE, "text", {}),
     ("json", Form.NATIVE, "text", {}),
     ("binary", Form.NATIVE, "blob", {}),
+    ("texts", Form.NATIVE, "text", {}),
+    ("integers", Form.NATIVE, "text", {}),
+    ("moments", Form.NATIVE, "text", {"zone": "UTC"}),
 ]
 IDS = [f"{name}-{form.value}-{type_}{''.join(map(str, extra.values()))}" for name, form, type_, extra in PAIRS]
 POSTGRES_TYPES = {"double": "double precision"}
@@ -178,6 +230,13 @@ def is_canonical(value: Any, field: Field) -> bool:
             return bool(re.fullmatch(r"\d{4,}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{0,5}[1-9])?\+00( BC)?|-?infinity", value))
         case Type.JSON:
             return convert.json_text(value) == value
+        case Type.LIST:
+            parts = json.loads(value, parse_float=str, parse_int=str)
+            assert field.of is not None
+            plain = [int(part) if field.of is Type.INTEGER and part is not None else part for part in parts]
+            return lists.canonical(field.of, plain) == value and all(
+                part is None or is_canonical(part, Field(name="f", type=field.of)) for part in plain
+            )
         case Type.BINARY:
             return bytes.fromhex(value).hex() == value
 
@@ -236,6 +295,17 @@ WIRES = (
             "{",
             "[1, 2]",
             '{"b": 1.0, "a": null}',
+            "{}",
+            "{1,NULL,-3}",
+            "{a,b c}",
+            '{"a,b","c\\"d",NULL,"NULL",""}',
+            "{{1,2},{3,4}}",
+            "[0:1]={1,2}",
+            "{t,f}",
+            '{"2024-02-29 13:05:00+00",infinity}',
+            "{NaN}",
+            '[1, 2.50, null, "a", [1], true]',
+            '["a",  null]',
             "\\x00ff",
             "é" * 300,
             "1" * 500,
@@ -330,6 +400,10 @@ def exact_json(text: str) -> Any:
         ("boolean", "text", "values"),
         ("timestamp", "bigint", "unix"),
         ("json", "bytea", "another column"),
+        ("text", "text[]", "list"),
+        ("dates", "integer[]", "another column"),
+        ("moments", "timestamp[]", "timezone"),
+        ("texts", "integer", "another column"),
     ],
 )
 def test_a_column_that_cannot_carry_a_field_says_what_to_do(name: str, type_: str, hint: str) -> None:
