@@ -101,7 +101,7 @@ def _plain(text: str) -> str:
     except InvalidOperation:
         raise Loss("text that is no number") from None
     if not number.is_finite():
-        raise Loss("not a number, or an infinite one")
+        raise Loss("NaN or an infinity, and the dictionary's numbers are finite")
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int) or abs(exponent) > EXPONENT_MAX or len(text) > 4 * EXPONENT_MAX:
         raise Loss("a number beyond what the dictionary's decimals hold")

@@ -236,6 +236,22 @@ def test_decimals_that_a_column_would_round_are_refused_rather_than_rounded(trou
     check_arrived(trouble, "round", "amount", "71.82")
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_is_not_finite_is_parked_at_its_source(trouble: Trouble, value: str) -> None:
+    name = value
+    trouble.run(
+        "fsm", "insert into item (id, name, place, amount) values (?, ?, 'here', ?::numeric)", name, name, value
+    )
+    row = trouble.wait_parked("fsm", name)
+    check_parked(
+        row, "system fsm", "public.item, column amount", "item.amount", "NaN or an infinity", "correct the value"
+    )
+    trouble.run("fsm", "update item set amount = 1.5 where id = ?", name)
+    for system in ("crm", "erp"):
+        trouble.wait_row(system, "select 1 from item where name = ? and amount = 1.5", name[:10])
+    trouble.wait_unparked(name)
+
+
 def test_a_text_too_long_waits_until_it_is_shortened(trouble: Trouble) -> None:
     trouble.secrets.add("overlongtext")
     put(trouble, "long", name="overlongtext")

@@ -168,7 +168,7 @@ def test_a_list_written_as_json_becomes_an_array_and_its_spelling_is_no_change(t
 BAD = [
     ("crm", "counts", "{{1,2},{3,4}}", "an array of arrays"),
     ("crm", "counts", "[0:1]={1,2}", "not counted from 1"),
-    ("crm", "prices", "{NaN}", "not a number"),
+    ("crm", "prices", "{NaN}", "numbers are finite"),
     ("fsm", "tags", '[["a"]]', "an array of arrays"),
     ("fsm", "tags", '{"a": 1}', "no JSON array"),
     ("fsm", "counts", '["1"]', "a JSON text in a list of integer"),

@@ -420,6 +420,21 @@ def test_each_decimal_has_one_spelling(text: str, spelled: str) -> None:
     assert convert.decimal_text(text, None) == spelled
 
 
+def test_nan_is_refused_unless_the_mapping_takes_it_for_null() -> None:
+    every = ("NaN", "Infinity", "-Infinity")
+    # A numeric with a precision holds no infinity, PostgreSQL says: "numeric field overflow".
+    for name, type_, values in (
+        *(("decimal", "numeric", every), ("integer", "numeric", every), ("decimal", "double", every)),
+        ("money", "numeric(12,2)", ("NaN",)),
+    ):
+        read, _ = both_ways(name, Form.TEXT, type_, {})
+        for value in values:
+            with pytest.raises(Loss, match="finite"):
+                read(value)
+    read, write = both_ways("decimal", Form.TEXT, "numeric", {"default": "NaN"})
+    assert (read("NaN"), write(None), read("1.5"), write("1.5")) == (None, "NaN", "1.5", "1.5")
+
+
 def test_the_hour_that_clocks_repeat_is_refused_rather_than_mixed_up() -> None:
     _, write = both_ways("timestamp", Form.TEXT, "timestamp", {"zone": "Europe/Berlin"})
     assert write("2023-10-29 00:30:00+00") == "2023-10-29 02:30:00"
