@@ -18,6 +18,7 @@ from crosswalk.carry import (
     check_carrier,
     default_wire,
     element_cell,
+    is_padded,
     lookup,
     ratio_of,
     spellings,
@@ -27,6 +28,8 @@ from crosswalk.units import UNIX_UNITS
 from engine.model.entity import Type
 from engine.model.table import Column, Form, Kind
 
+# What the dictionary's times have at most.
+SECOND_DIGITS = 6
 _INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int2": 16, "smallserial": 16, "mediumint": 24, "integer": 32,
                  "int": 32, "int4": 32, "serial": 32, "bigint": 64, "int8": 64, "bigserial": 64}  # fmt: skip
 
@@ -43,7 +46,8 @@ def writing_code(cell: Cell, names: Names) -> str:
         # `null` has its own place: True, 1 and "1" never meet in one column of canonical values.
         memo = Memo(function)
         return f"({names.bind(memo)}[{{v}}] if {{v}} is not None else {null})"
-    if type_ is Type.TEXT and column.kind is Kind.TEXT and not cell.truncate:
+    is_dropping = cell.truncate or (cell.is_text_form and is_padded(column))
+    if type_ is Type.TEXT and column.kind is Kind.TEXT and not is_dropping:
         if column.length is None or (cell.field.length is not None and cell.field.length <= column.length):
             return "{v}"
         return f"({{v}} if {{v}} is None or len({{v}}) <= {column.length} else {f}({{v}}))"
@@ -61,13 +65,26 @@ def writing_code(cell: Cell, names: Names) -> str:
             return f"({{v}} if {{v}} is None or len({{v}}) <= {_digits_text_size(column)} else {f}({{v}}))"
     if type_ is Type.DATE and column.kind is Kind.DATE:
         return "{v}"
-    if type_ is Type.TIMESTAMP and column.kind is Kind.INSTANT and cell.is_text_form:
+    if type_ is Type.TIMESTAMP and column.kind is Kind.INSTANT and cell.is_text_form and not _is_coarse(cell):
         return "{v}"
     if type_ is Type.REFERENCE and cell.is_text_form and column.kind is not Kind.BINARY:
         return "{v}"
     if not cell.is_text_form and type_ in (Type.DECIMAL, Type.MONEY, Type.DURATION):
         return f"({names.bind(Memo(function))}[{{v}}] if {{v}} is not None else None)"
     return needs
+
+
+def second_digits(cell: Cell) -> int | None:
+    """How many digits of a second's fraction the column keeps; None: nobody counts."""
+    if cell.unit in UNIX_UNITS:
+        return len(str(UNIX_UNITS[cell.unit])) - 1 if cell.column.kind is Kind.INTEGER else None
+    return cell.column.scale if cell.column.kind in (Kind.TIME, Kind.TIMESTAMP, Kind.INSTANT) else None
+
+
+def _is_coarse(cell: Cell) -> bool:
+    """Whether the column keeps less of a second than the dictionary's times have."""
+    digits = second_digits(cell)
+    return digits is not None and digits < SECOND_DIGITS
 
 
 def _digits_text_size(column: Column) -> int:
@@ -133,6 +150,9 @@ def _writable_values(cell: Cell) -> dict[Any, Any]:
 
 def _unix_writer(cell: Cell, finish: Convert, value: str) -> Any:
     moment = f"{value} 00:00:00+00" if cell.field.type is Type.DATE else value
+    digits = second_digits(cell)
+    if digits is not None:
+        moment = convert.fit_second(moment, digits, truncate=cell.truncate)
     assert cell.unit is not None
     return finish(convert.instant_to_unix(moment, UNIX_UNITS[cell.unit]))
 
@@ -232,8 +252,12 @@ def _plain_writer(cell: Cell) -> Convert:
             if column.kind is Kind.TIMESTAMP:
                 return lambda value: value if value in ("infinity", "-infinity") else f"{value} 00:00:00"
             return lambda value: value
-        case Type.TIMESTAMP:
-            return _timestamp_writer(cell)
+        case Type.TIME | Type.TIMESTAMP:
+            write = _timestamp_writer(cell) if cell.field.type is Type.TIMESTAMP else _as_it_is
+            digits = second_digits(cell)
+            if digits is None or not _is_coarse(cell):
+                return write
+            return lambda value: write(convert.fit_second(value, digits, truncate=cell.truncate))
         case Type.REFERENCE:
             return key_writer(column, cell.form)
         case Type.BINARY:
@@ -248,6 +272,10 @@ def _plain_writer(cell: Cell) -> Convert:
             return lambda value: value
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def _text_writer(cell: Cell) -> Convert:
     column = cell.column
     if column.kind in NUMERIC_KINDS:
@@ -256,13 +284,17 @@ def _text_writer(cell: Cell) -> Convert:
         known: dict[Any, Any] = {"true": "t", "false": "f"} if cell.is_text_form else {"true": 1, "false": 0}
         return lookup(known, "text that is no boolean")
     labels = frozenset(column.labels) if column.kind is Kind.ENUM and column.labels else None
-    length, truncate = column.length, cell.truncate
+    length, truncate, padded = column.length, cell.truncate, cell.is_text_form and is_padded(column)
 
     def write(value: str) -> str:
         if labels is not None and value not in labels:
             raise Loss("a value that the column's type does not list")
         if length is not None and len(value) > length:
-            return value[:length] if truncate else convert.fit_text(value, length)
+            value = value[:length] if truncate else convert.fit_text(value, length)
+        if padded and value[-1:] == " ":
+            if not truncate:
+                raise Loss("spaces at the end, which the column's type drops")
+            return value.rstrip(" ")
         return value
 
     return write

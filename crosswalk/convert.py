@@ -38,6 +38,7 @@ _INTERVAL = re.compile(
     r"(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?\d+(?:\.\d+)?)S)?)?",
     re.ASCII,
 )
+_FRACTION = re.compile(r"\.(\d+)", re.ASCII)
 _ENDLESS = ("infinity", "-infinity")
 EPOCH: Final = datetime(1970, 1, 1)
 
@@ -320,6 +321,18 @@ def local_text(value: str, zone: ZoneInfo) -> str:
         raise Loss("the second of the two hours that local clocks repeat; the column cannot tell them apart")
     text = local.isoformat(sep=" ")
     return text.rstrip("0") if "." in text else text
+
+
+def fit_second(text: str, digits: int, *, truncate: bool) -> str:
+    """A time or timestamp, if a column that keeps so many digits of a second holds it as it is; cut to them, which is
+    never a later moment, where that is allowed."""
+    found = _FRACTION.search(text)
+    if found is None or len(found[1]) <= digits:
+        return text
+    if not truncate:
+        raise Loss(f"{len(found[1])} digits of a second's fraction, and the column keeps {digits}")
+    kept = found[1][:digits].rstrip("0")
+    return text[: found.start()] + (f".{kept}" if kept else "") + text[found.end() :]
 
 
 def unix_to_instant(value: str | int | float, ticks: int) -> str:

@@ -234,8 +234,8 @@ class _Loader:
         self._check_reference(field, form, where)
         self._check_values(field, form, where)
         self._check_unit(field, form, where)
-        if form.truncate and field.type is not Type.TEXT:
-            add((*where, "truncate"), f"only text can be cut; {field.name!r} is {field.type.value}")
+        if form.truncate and field.type not in (Type.TEXT, Type.TIME, Type.TIMESTAMP):
+            add((*where, "truncate"), f"only texts and times can be cut; {field.name!r} is {field.type.value}")
         if form.round is not None and (field.type not in (Type.INTEGER, Type.DECIMAL, Type.MONEY, Type.DURATION)
                                        or not 0 <= form.round <= 20):  # fmt: skip
             add((*where, "round"), "a number field and 0 to 20 decimals go with round")

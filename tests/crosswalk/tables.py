@@ -56,13 +56,18 @@ def column(words: str, form: Form = Form.TEXT) -> Column:
     base, _, numbers = type_.partition("(")
     sizes = [int(size) for size in numbers.rstrip(")").split(",") if size]
     kind = (POSTGRES_KINDS if form is Form.TEXT else LITE_KINDS)[base]
+    scale = None
+    if kind is Kind.DECIMAL and sizes:
+        scale = sizes[1] if len(sizes) > 1 else 0
+    elif kind in (Kind.TIME, Kind.TIMESTAMP, Kind.INSTANT) and form is Form.TEXT:
+        scale = sizes[0] if sizes else 6
     return Column(
         name=name,
         kind=kind,
         type=type_,
         length=sizes[0] if kind is Kind.TEXT and sizes else None,
         precision=sizes[0] if kind is Kind.DECIMAL and sizes else None,
-        scale=(sizes[1] if len(sizes) > 1 else 0) if kind is Kind.DECIMAL and sizes else None,
+        scale=scale,
         is_nullable="notnull" not in flags,
         is_assigned="assigned" in flags,
         has_default="default" in flags,

@@ -136,6 +136,12 @@ PAIRS: list[tuple[str, Form, str, dict[str, Any]]] = [
     ("timestamp", Form.TEXT, "text", {"zone": "UTC"}),
     ("timestamp", Form.TEXT, "bigint", {"unit": "unix_us"}),
     ("timestamp", Form.TEXT, "bigint", {"unit": "unix"}),
+    ("timestamp", Form.TEXT, "timestamptz(0)", {}),
+    ("timestamp", Form.TEXT, "timestamp(3)", {"zone": "UTC"}),
+    ("time", Form.TEXT, "time(0)", {}),
+    ("text", Form.TEXT, "character(9)", {}),
+    ("texts", Form.TEXT, "character(9)[]", {}),
+    ("moments", Form.TEXT, "timestamptz(1)[]", {}),
     ("enum", Form.TEXT, "text", {}),
     ("enum", Form.TEXT, "smallint", {"values": {"0": "a", "1": "b"}}),
     ("reference", Form.TEXT, "bigint", {}),
@@ -350,6 +356,8 @@ def _trusted(name: str, type_: str) -> bool:
         ("date", "date"),
         ("time", "time"),
         ("timestamp", "timestamptz"),
+        ("timestamp", "timestamptz(0)"),
+        ("time", "time(0)"),
         ("money", "numeric(12,2)"),
         ("money", "numeric(9,2)"),
     }
@@ -440,6 +448,28 @@ def test_the_hour_that_clocks_repeat_is_refused_rather_than_mixed_up() -> None:
     assert write("2023-10-29 00:30:00+00") == "2023-10-29 02:30:00"
     with pytest.raises(Loss):
         write("2023-10-29 01:30:00+00")
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "extra", "value", "cut"),
+    [
+        ("timestamp", "timestamptz(0)", {}, "2024-02-29 23:59:59.999999+00", "2024-02-29 23:59:59+00"),
+        ("timestamp", "timestamp(3)", {"zone": "Europe/Berlin"}, "2024-02-29 13:05:00.0004+00", "2024-02-29 14:05:00"),
+        ("timestamp", "bigint", {"unit": "unix"}, "1970-01-01 00:01:00.9+00", "60"),
+        ("timestamp", "bigint", {"unit": "unix_ms"}, "1970-01-01 00:01:00.9+00", "60900"),
+        ("time", "time(1)", {}, "13:05:00.25", "13:05:00.2"),
+        ("text", "character(3)", {}, "ab cd", "ab"),
+    ],
+)
+def test_what_a_column_does_not_keep_is_refused_or_cut_where_the_mapping_says_so(
+    name: str, type_: str, extra: dict[str, Any], value: str, cut: str
+) -> None:
+    _, write = both_ways(name, Form.TEXT, type_, extra | {"truncate": True})
+    assert write(value) == cut
+    if type_ != "bigint" or cut == "60":
+        _, write = both_ways(name, Form.TEXT, type_, extra)
+        with pytest.raises(Loss):
+            write(value)
 
 
 def test_zero_point_one_in_a_float_column_is_one_tenth() -> None:
