@@ -43,10 +43,10 @@ class Piece:
         return len(self.columns) == 1 and self.code == f"c{self.columns[0]}"
 
 
-def held(block: Block, message: str, hint: str, **context: object) -> TableHeld:
-    """The error for a table that does not have what the block wants."""
+def held(block: Block, message: str, hint: str, *, where: str = "", **context: object) -> TableHeld:
+    """The error for a table that does not have what the block wants. `where`: file and line, else the block's."""
     return TableHeld(
-        f"system {block.system}, table {block.table}: {message} ({block.where})",
+        f"{prefix_of(block)}{message} ({where or block.where})",
         hint=hint,
         system=block.system,
         table=block.table,
@@ -54,7 +54,12 @@ def held(block: Block, message: str, hint: str, **context: object) -> TableHeld:
     )
 
 
-def column_of(block: Block, shape: Shape, name: str, wanted_by: str) -> tuple[int, Column]:
+def prefix_of(block: Block) -> str:
+    """How every message about a block's table begins."""
+    return f"system {block.system}, table {block.table}: "
+
+
+def column_of(block: Block, shape: Shape, name: str, wanted_by: str, where: str = "") -> tuple[int, Column]:
     """Index and column. Raises `TableHeld` when the table does not have it."""
     index = shape.index(name)
     if index is None:
@@ -62,6 +67,7 @@ def column_of(block: Block, shape: Shape, name: str, wanted_by: str) -> tuple[in
             block,
             f"the table has no column {name!r}, which {wanted_by} wants",
             "Correct the mapping, or put the column back.",
+            where=where,
             column=name,
             field=wanted_by,
         )

@@ -141,18 +141,26 @@ def _reading_piece(
             field_ = entity.fields[entity.index[mapped.name]]
             code, columns = compile_read(mapped.read, scope, names, field_, mapped)
             return Piece(code, columns, mapped.name)
-        index, column = column_of(block, shape, mapped.column, f"field {mapped.name!r}")
+        index, column = column_of(block, shape, mapped.column, f"field {mapped.name!r}", mapped.where)
         code = carry_read.reading_code(cell_of(block, shape, entity, mapped, column), names).replace("{v}", f"c{index}")
         if mapped.soft_delete:
             code = f"(True if c{index} is None else {code})"
         return Piece(code, (index,), mapped.name, mapped.column)
     except Unfit as unfit:
         raise held(
-            block, f"column {mapped.column!r} for field {mapped.name!r}: {unfit}", unfit.hint, column=mapped.column
+            block,
+            f"column {mapped.column!r} for field {mapped.name!r}: {unfit}",
+            unfit.hint,
+            where=mapped.where,
+            column=mapped.column,
         ) from None
     except SqlProblem as problem:
         raise held(
-            block, f"field {mapped.name!r}: {problem}", "Correct the expression in the mapping.", field=mapped.name
+            block,
+            f"field {mapped.name!r}: {problem}",
+            "Correct the expression in the mapping.",
+            where=mapped.where,
+            field=mapped.name,
         ) from None
 
 

@@ -224,12 +224,13 @@ def _target(
     currencies: dict[int, str],
     names: Names,
 ) -> Target:
-    _, column = column_of(block, shape, column_name, f"field {mapped.name!r}")
+    _, column = column_of(block, shape, column_name, f"field {mapped.name!r}", mapped.where)
     if column.is_generated:
         raise held(
             block,
             f"the database computes column {column_name!r}; field {mapped.name!r} cannot be written there",
             "Add read_only = true to the field.",
+            where=mapped.where,
             column=column_name,
         )
     expression = mapped.writes[column_name]
@@ -241,11 +242,18 @@ def _target(
             code, columns = carry_write.writing_code(cell, names).replace("{v}", f"c{index}"), (index,)
     except Unfit as unfit:
         raise held(
-            block, f"column {column_name!r} for field {mapped.name!r}: {unfit}", unfit.hint, column=column_name
+            block,
+            f"column {column_name!r} for field {mapped.name!r}: {unfit}",
+            unfit.hint,
+            where=mapped.where,
+            column=column_name,
         ) from None
     except SqlProblem as problem:
         raise held(
-            block, f"write of field {mapped.name!r}: {problem}", "Correct the expression in the mapping."
+            block,
+            f"write of field {mapped.name!r}: {problem}",
+            "Correct the expression in the mapping.",
+            where=mapped.where,
         ) from None
     field_ = entity.fields[index]
     currency = entity.index.get(field_.unit or "") if field_.type is Type.MONEY else None

@@ -59,16 +59,18 @@ def check(config: ConfigOption = DEFAULT, system: SystemArgument = None, is_json
 
 
 async def _check(file: Path, only: str | None, is_json: bool) -> None:
+    from crosswalk.check import Placed, senders_to
     from crosswalk.check import check as check_place
     from engine.assemble import load_meaning, make_system, role_of, tables_of
     from engine.config.load import load_config
     from engine.errors import ConcordError
-    from engine.ports import Finding
+    from engine.ports import Finding, Role
 
     config = load_config(file)
     chosen = _chosen(config.systems, only)
     meaning = load_meaning(config)
     results: list[tuple[str, Finding]] = [("dictionary", remark) for remark in meaning.remarks]
+    placed: list[Placed] = []
     for system in chosen:
         mapping = meaning.mappings[system.name]
         try:
@@ -80,9 +82,16 @@ async def _check(file: Path, only: str | None, is_json: bool) -> None:
                 entity = meaning.dictionary.entity(place.entity)
                 shape = shapes.get(place.table)
                 if shape is not None and entity is not None:
-                    results.extend((system.name, finding) for finding in check_place(place, shape, entity))
+                    placed.append((system.name, place, shape, entity))
         except ConcordError as error:
             results.append((system.name, Finding(path="connection", message=error.message, hint=error.hint)))
+    # What a column is sent is known only when all systems have been looked at.
+    are_all = {name for name, *_ in placed} == {system.name for system in config.systems}
+    sources = {system.name for system in chosen if Role.SOURCE in role_of(system)}
+    sending = [found for found in placed if found[0] in sources]
+    for name, place, shape, entity in placed:
+        senders = senders_to(name, sending) if are_all else None
+        results.extend((name, finding) for finding in check_place(place, shape, entity, senders))
     fatal = [finding for _, finding in results if finding.is_fatal]
     if is_json:
         print_json(

@@ -71,7 +71,7 @@ def listed(of: Type, elements: st.SearchStrategy[Any]) -> st.SearchStrategy[str]
 
 
 FIELDS: dict[str, tuple[Field, st.SearchStrategy[Any]]] = {
-    "text": (Field(name="f", type=Type.TEXT), TEXTS),
+    "text": (Field(name="f", type=Type.TEXT), TEXTS | st.sampled_from(ODD_TEXTS)),
     "short": (Field(name="f", type=Type.TEXT, length=10), TEXTS.map(lambda text: text[:10])),
     "country": (Field(name="f", type=Type.TEXT, unit="ISO 3166-1"), st.sampled_from(["DE", "GB"])),
     "integer": (Field(name="f", type=Type.INTEGER), st.integers(-(2**63), 2**63 - 1)),
