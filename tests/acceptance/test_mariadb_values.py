@@ -1,4 +1,4 @@
-"""Goal: values that MariaDB and PostgreSQL keep differently agree all the same: lists, and moments of different fineness.
+"""Goal: values that MariaDB and PostgreSQL keep differently agree all the same: lists, moments of different fineness.
 
 Method: a private server of each kind and the daemon's single runs; users write to both.
 """
