@@ -140,6 +140,8 @@ def _check_element(cell: Cell) -> None:
     element = element_cell(cell)
     if element.column.type == "box":
         raise Unfit("elements of type box are not divided by commas", "Map another column.")
+    if cell.column.type.startswith("set("):
+        raise Unfit("a set of MySQL is no JSON array", 'Map it to a field of type = "text": its labels with commas.')
     try:
         check_carrier(element)
     except Unfit as unfit:

@@ -24,7 +24,7 @@ from crosswalk.carry_write import writing_code
 from crosswalk.compile import REFUSALS
 from crosswalk.convert import Loss
 from engine.model.entity import Field, Type
-from engine.model.table import Form
+from engine.model.table import Column, Form, Kind
 from engine.model.value import ABSENT
 from tests.crosswalk.tables import column
 
@@ -418,6 +418,18 @@ def test_a_column_that_cannot_carry_a_field_says_what_to_do(name: str, type_: st
     with pytest.raises(Unfit) as raised:
         both_ways(name, Form.TEXT, type_, {})
     assert hint in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        Column(name="c", kind=Kind.TEXT, type="set('a','b')"),
+        Column(name="c", kind=Kind.ARRAY, type="box[]", element=Column(name="e", kind=Kind.OTHER, type="box")),
+    ],
+)
+def test_what_holds_several_values_otherwise_is_no_list(declared: Column) -> None:
+    with pytest.raises(Unfit):
+        reading_code(Cell(field=FIELDS["texts"][0], column=declared, form=Form.TEXT), Names())
 
 
 @pytest.mark.parametrize(
