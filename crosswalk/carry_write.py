@@ -181,7 +181,7 @@ def _column_decimals(cell: Cell) -> int | None:
     """How many decimals the column holds, for `round`; None: as many as there are (then 15 for endless ones)."""
     if cell.column.kind is Kind.INTEGER:
         return 0
-    if cell.column.kind is Kind.DECIMAL and cell.column.scale is not None:
+    if cell.column.kind in (Kind.DECIMAL, Kind.INTERVAL) and cell.column.scale is not None:
         return cell.column.scale
     return 12
 
@@ -191,7 +191,10 @@ def number_writer(cell: Cell) -> Convert:
     column = cell.column
     kind = column.kind
     if kind is Kind.INTERVAL and cell.is_text_form:
-        return lambda text: convert.seconds_interval(convert.decimal_text(text, None))
+        digits = column.scale
+        return lambda text: convert.seconds_interval(
+            convert.decimal_text(convert.fit_decimal(text, None, digits), None)
+        )
     if kind is Kind.INTEGER:
         low, high = integer_range(column, cell.form)
         exact = partial(_integer_between, low, high)

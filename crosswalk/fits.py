@@ -113,6 +113,8 @@ def _number_doubts(cell: Cell, name: str, senders: Sequence[Sender] | None) -> I
     if column.kind is Kind.FLOAT and field.type is not Type.INTEGER and cell.round is None and not are_floats:
         yield Doubt(f"a floating point keeps about 15 digits, {name} is exact", _ROUND_HINT)
     scale = 0 if column.kind is Kind.INTEGER else column.scale if column.precision is not None else None
+    if column.kind is Kind.INTERVAL and column.scale != SECOND_DIGITS:
+        scale = column.scale
     if scale is not None and field.type is not Type.INTEGER and cell.unit is None and cell.round is None:
         most, title = _most(field.scale, senders, _decimals)
         if most is None or most > scale:
@@ -160,7 +162,7 @@ def _decimals(cell: Cell) -> int | None:
     if column.kind is Kind.INTEGER:
         found = 0
     elif column.kind is Kind.INTERVAL:
-        found = SECOND_DIGITS
+        found = SECOND_DIGITS if column.scale is None else column.scale
     elif column.kind is Kind.DECIMAL and column.precision is not None:
         found = column.scale or 0
     else:

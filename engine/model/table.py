@@ -45,10 +45,10 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     """One column.
 
     `type` is the database's own name with its modifier (`numeric(12,2)`), for messages and casts. `length` is the
-    greatest number of characters, `precision` and `scale` those of a decimal, `labels` an enum's. `scale` of a time is
-    how many digits of a second it keeps, None when nobody counts. `element`: what one element of an array is.
-    `is_generated`: the database computes it, never write it. `has_default`: an insert may leave it out. `is_assigned`:
-    serial, identity or rowid: the database hands out values itself.
+    greatest number of characters, `precision` and `scale` those of a decimal, `labels` an enum's. `scale` of a time or
+    an interval is how many digits of a second it keeps, None when nobody counts. `element`: what one element of an
+    array is. `is_generated`: the database computes it, never write it. `has_default`: an insert may leave it out.
+    `is_assigned`: serial, identity or rowid: the database hands out values itself.
     """
 
     name: str

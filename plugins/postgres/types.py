@@ -99,6 +99,9 @@ def describe(type_id: int, modifier: int, types: dict[int, TypeRow]) -> ColumnTy
         scale = ((packed & 0x7FF) ^ 1024) - 1024
     elif kind in _MOMENTS:
         scale = _SECOND_DIGITS if modifier < 0 else modifier
+    elif kind is Kind.INTERVAL:
+        # The upper half says which units it has; all bits of the lower one: every digit (INTERVAL_FULL_PRECISION).
+        scale = min(modifier & 0xFFFF, _SECOND_DIGITS)
     return ColumnType(
         kind=kind,
         length=length,

@@ -59,7 +59,7 @@ def column(words: str, form: Form = Form.TEXT) -> Column:
     scale = None
     if kind is Kind.DECIMAL and sizes:
         scale = sizes[1] if len(sizes) > 1 else 0
-    elif kind in (Kind.TIME, Kind.TIMESTAMP, Kind.INSTANT) and form is Form.TEXT:
+    elif kind in (Kind.TIME, Kind.TIMESTAMP, Kind.INSTANT, Kind.INTERVAL) and form is Form.TEXT:
         scale = sizes[0] if sizes else 6
     return Column(
         name=name,

@@ -117,6 +117,8 @@ PAIRS: list[tuple[str, str, str, str, str]] = [
     ('{ type = "decimal" }', "", "numeric(9,2)", "numeric(9,2)", ""),
     ('{ type = "decimal" }', "", "numeric(9,2)", "double", "floating point"),
     ('{ type = "decimal", scale = 2 }', "", "numeric(9,2)", "numeric(11,4)", "4 decimals, thing.value has 2"),
+    ('{ type = "duration" }', "", "interval", "interval(0)", "0 decimals, thing.value has 6 decimals"),
+    ('{ type = "duration" }', "", "interval(3)", "interval", ""),
     ('{ type = "boolean" }', "", "boolean", "integer", "yes or no"),
     ('{ type = "boolean" }', "", "integer", "boolean", ""),
     ('{ type = "timestamp" }', "", "timestamptz", "timestamp(0)", "keeps no digits of a second's fraction"),

@@ -118,6 +118,7 @@ PAIRS: list[tuple[str, Form, str, dict[str, Any]]] = [
     ("money", Form.TEXT, "bigint", {"unit": "0.01"}),
     ("money", Form.TEXT, "text", {}),
     ("duration", Form.TEXT, "interval", {}),
+    ("duration", Form.TEXT, "interval(2)", {}),
     ("duration", Form.TEXT, "integer", {"unit": "min"}),
     ("duration", Form.TEXT, "numeric(12,4)", {"unit": "h"}),
     ("duration", Form.TEXT, "double", {"unit": "h"}),
@@ -482,6 +483,14 @@ def test_what_a_column_does_not_keep_is_refused_or_cut_where_the_mapping_says_so
         _, write = both_ways(name, Form.TEXT, type_, extra)
         with pytest.raises(Loss):
             write(value)
+
+
+def test_an_interval_of_whole_seconds_is_rounded_where_the_mapping_says_so() -> None:
+    _, write = both_ways("duration", Form.TEXT, "interval(0)", {"round": 0})
+    assert write("61.6") == "PT0H1M2S"
+    _, write = both_ways("duration", Form.TEXT, "interval(0)", {})
+    with pytest.raises(Loss, match="1 decimals"):
+        write("61.6")
 
 
 def test_zero_point_one_in_a_float_column_is_one_tenth() -> None:
