@@ -131,7 +131,8 @@ def _field_findings(
             f"{block.name}.{mapped.name}",
             mapped,
             f"what is written is not always read back as it was: {', '.join(lost)}",
-            "Such a record never agrees here. Read the field so in every system, or write what reads back the same.",
+            "Such a record reads otherwise here than elsewhere, and everywhere once a user changes it here. Read the"
+            " field so in every system, or write what reads back the same.",
         )
     for name in [mapped.column] if mapped.column else [n for n, sql in mapped.writes.items() if sql is None]:
         column = shape.column(name)

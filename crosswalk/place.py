@@ -54,6 +54,15 @@ class MappedPlace:
     def deletes(self) -> Deletes:
         return self.block.deletes
 
+    @property
+    def is_lossy(self) -> bool:
+        # SQL of its own for each direction may not undo itself: `lower(email)`, written back as `email`.
+        return any(
+            field.truncate or field.round is not None or field.read is not None
+            for field in self.block.fields
+            if not field.is_read_only
+        )
+
     def own_fields(self, entity: Entity) -> int:
         block, mask = self.block, 0
         for mapped in block.fields:

@@ -355,6 +355,12 @@ class Place(Protocol):
         that is the key which it gives to new rows, a column that the database computes."""
         ...
 
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the mapping lets a value be stored as another one (rounded, cut): what a row then holds of a delivery
+        is no change of a user."""
+        ...
+
     def reader(self, shape: Shape, entity: Entity) -> Reader:
         """Compile for the shape. Raises `TableHeld` when a mapped column is missing or of another kind."""
         ...

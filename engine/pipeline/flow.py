@@ -55,8 +55,8 @@ async def run_source(flow: Flow, part: SystemPart, system: System, source: Sourc
     shapes = await _replay(flow, part, system)
     position = await flow.hub.read(lambda tx: tx.position(part.id))
     # Where writing one row may change others (triggers, cascades), what a delivery made of all of them is looked at;
-    # else only where the system sets fields of new rows by itself.
-    verify = frozenset(p.place.table for p in part.places if p.place.own_fields(p.entity))
+    # else only where the system sets fields of new rows by itself, or the mapping has values rounded or cut.
+    verify = frozenset(p.place.table for p in part.places if p.place.own_fields(p.entity) or p.place.is_lossy)
     if any(shape.has_triggers for shape in shapes.values()):
         verify = frozenset(shapes)
     verify = verify if part.is_target else frozenset[str]()

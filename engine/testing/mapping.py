@@ -43,6 +43,7 @@ class PlainPlace:
     key_field: str | None = None
     only: Callable[[CanonicalRow], bool] | None = None
     place_name: str | None = None
+    is_lossy: bool = False
 
     @property
     def name(self) -> str:

@@ -129,3 +129,7 @@ def test_lists_are_json_there_and_moments_are_cut_where_the_mapping_says_so(pair
     found = pair.erp.execute(there, ("odd",)).fetchone()
     assert found is not None
     assert found[0] == [*TAGS, "more"]
+    # The row that was changed there shows the moment as it was cut; nobody has changed the moment.
+    seen = "select to_char(seen at time zone 'UTC', 'HH24:MI:SS.US'), starts::text from visit where name = 'odd'"
+    assert pair.erp.execute(seen.encode()).fetchone() == ("23:59:59.999999", "13:05:00.25")
+    assert pair.concord("compare").returncode == 0

@@ -51,6 +51,7 @@ class WorldPlace:
     key: tuple[str, ...] = ("id",)
     key_rule: KeyRule = KeyRule.UUID
     deletes: Deletes = Deletes.ROW
+    is_lossy: bool = False
 
     def own_fields(self, entity: Entity) -> int:
         return 0
