@@ -60,7 +60,7 @@ class CompiledWriter:
         )
         columns, function = self._function(("insert", is_assigned), self._targets, has_key=not is_assigned, all_=True)
         rows, problems = function(keys, records)
-        return Written(columns, rows, problems)
+        return Written(columns, rows, problems, frozenset(self._constants))
 
     def update(self, mask: int, keys: Sequence[str], records: Sequence[CanonicalRow]) -> Written:
         wanted = mask & self.mask

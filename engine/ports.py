@@ -164,7 +164,8 @@ class TableWrite:
     `rids[i]` is the record of `rows[i]`. `assigned`: the key column whose value the target hands out (INSERT only);
     then `key` is `(assigned,)`, the rows do not have it, and each (rid, key) is stored in `concord_identity` in the
     same transaction. `place` names the mapping block, for `concord_identity`. Wire values are in the form of
-    the table's `Shape`. `rows` may be read as often as needed; some are made where they are read.
+    the table's `Shape`. `rows` may be read as often as needed; some are made where they are read. `only_new`: columns
+    that an INSERT gives to a row that was not there; one that was keeps what it has.
     """
 
     table: str
@@ -175,6 +176,12 @@ class TableWrite:
     rows: Sequence[WireRow]
     rids: Sequence[int]
     assigned: str | None = None
+    only_new: frozenset[str] = frozenset()
+
+    @property
+    def changed(self) -> list[str]:
+        """Columns that are written to a row which is there already."""
+        return [name for name in self.columns if name not in self.key and name not in self.only_new]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -272,11 +279,13 @@ class Reader(Protocol):
 
 @dataclass(slots=True)
 class Written:
-    """Records turned into rows; `rows` runs parallel to them, None where there is a problem."""
+    """Records turned into rows; `rows` runs parallel to them, None where there is a problem. `only_new`: columns that
+    are for rows which are not there yet."""
 
     columns: tuple[str, ...]
     rows: Sequence[WireRow | None]
     problems: dict[int, ValueRefused] = field(default_factory=lambda: {})
+    only_new: frozenset[str] = frozenset()
 
 
 class Writer(Protocol):

@@ -299,6 +299,7 @@ def _table_write(
         rows=rows,
         rids=rids,
         assigned=assigned,
+        only_new=written.only_new,
     )
 
 
@@ -338,6 +339,7 @@ def _parts(write: TableWrite, items: list[Item], row_index: int | None) -> list[
             rows=[write.rows[n] for n in cut],
             rids=[write.rids[n] for n in cut],
             assigned=write.assigned,
+            only_new=write.only_new,
         )
         parts.append((part, [items[n] for n in cut]))
     return parts

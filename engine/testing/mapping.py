@@ -201,7 +201,7 @@ class PlainWriter:
             assert (key is None) == is_assigned, "keys of one write are all given or all assigned"
             own = () if key is None else self._key(key)
             rows.append((*own, *constants.values(), *(self._wire(n, record[n]) for n in self.columns)))
-        return Written(columns, rows)
+        return Written(columns, rows, only_new=frozenset(constants))
 
     def update(self, mask: int, keys: Sequence[str], records: Sequence[CanonicalRow]) -> Written:
         fields = [n for n in self.columns if mask >> n & 1]

@@ -218,7 +218,7 @@ def execute(
                 values[write.assigned] = _handed_key(table, keys[index] if keys is not None else None)
                 handed.append(str(values[write.assigned]))
             try:
-                if not _execute_row(transaction, table, write.kind, values, is_new=write.assigned is not None):
+                if not _execute_row(transaction, table, write, values):
                     missing.append(index)
             except RowRefused as error:
                 error.row_index = index
@@ -236,15 +236,16 @@ def execute(
 
 
 def _execute_row(
-    transaction: MemoryTransaction, table: MemoryTable, kind: WriteKind, values: dict[str, Wire], *, is_new: bool
+    transaction: MemoryTransaction, table: MemoryTable, write: TableWrite, values: dict[str, Wire]
 ) -> bool:
     """False when an UPDATE finds no row."""
     name = table.shape.name
     key = tuple(values[column] for column in table.shape.key)
-    if kind is WriteKind.DELETE:
+    if write.kind is WriteKind.DELETE:
         transaction.delete(name, key)
-    elif kind is WriteKind.UPDATE or (key in table.rows and not is_new):
-        return transaction.update(name, key, values) is not None
+    elif write.kind is WriteKind.UPDATE or (key in table.rows and write.assigned is None):
+        kept = {column: value for column, value in values.items() if column not in write.only_new}
+        return transaction.update(name, key, kept) is not None
     else:
         transaction.insert(name, values)
     return True

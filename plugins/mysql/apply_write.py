@@ -155,6 +155,7 @@ class Writing:
                 key=(assigned,),
                 rows=[(keys[write.rids[n]], *write.rows[n]) for n in again],
                 rids=[write.rids[n] for n in again],
+                only_new=write.only_new,
             )
             self._within(known, again)
         new = [n for n, rid in enumerate(write.rids) if rid not in keys]
@@ -208,7 +209,7 @@ class Writing:
     def _update(self, n: int) -> str:
         write = self._write
         row = dict(zip(write.columns, write.rows[n], strict=True))
-        others = [name for name in write.columns if name not in write.key]
+        others = write.changed
         # Nothing but the key: a look whether the row is there, which an update of nothing gives as well.
         same = quoted(write.key[0])
         sets = ", ".join(f"{quoted(name)} = {self._value(n, name, row[name])}" for name in others) or f"{same} = {same}"

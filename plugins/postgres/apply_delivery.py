@@ -99,16 +99,18 @@ class PostgresDelivery:
     async def _upsert(self, table: TargetTable, write: TableWrite) -> None:
         columns = text_columns(self._link.system, write)
         if frozenset(write.key) in table.arbiters:
-            await self._link.fetch(sql.upsert(table, write.columns, write.key), *columns)
+            await self._link.fetch(sql.upsert(table, write.columns, write.key, write.changed), *columns)
         else:
-            await self._link.fetch_by_key(table, sql.update_or_insert(table, write.columns, write.key), columns)
+            await self._link.fetch_by_key(
+                table, sql.update_or_insert(table, write.columns, write.key, write.changed), columns
+            )
         self._count(write)
 
     async def _update(self, table: TargetTable, write: TableWrite) -> WriteResult:
         count = len(write.rows)
         if count >= STAGED_ROWS_MIN and len(write.columns) > len(write.key) and await self._update_staged(table, write):
             return WriteResult()
-        found = await self._fetch_by_key(table, sql.update(table, write.columns, write.key), write)
+        found = await self._fetch_by_key(table, sql.update(table, write.columns, write.key, write.changed), write)
         numbers: set[int] = {record[0] for record in found}
         if len(numbers) == count:
             return WriteResult()
@@ -153,6 +155,7 @@ class PostgresDelivery:
                     key=(assigned,),
                     rows=[(known[write.rids[n]], *rows[n]) for n in again],
                     rids=[write.rids[n] for n in again],
+                    only_new=write.only_new,
                 ),
             )
         new = [n for n, rid in enumerate(write.rids) if rid not in known]

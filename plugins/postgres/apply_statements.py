@@ -50,9 +50,8 @@ select u.rid, $1, u.key, $2 from unnest($3::bigint[], $4::text[]) as u (rid, key
 """
 
 
-def upsert(table: TargetTable, columns: Sequence[str], key: Sequence[str]) -> str:
-    """Insert, or update where the key exists. `key` is one of the table's arbiters."""
-    rest = [name for name in columns if name not in key]
+def upsert(table: TargetTable, columns: Sequence[str], key: Sequence[str], rest: Sequence[str]) -> str:
+    """Insert, or update the columns `rest` where the key exists. `key` is one of the table's arbiters."""
     keys = ", ".join(table.columns[name].sql for name in key)
     changes = ", ".join(f"{table.columns[name].sql} = excluded.{table.columns[name].sql}" for name in rest)
     return (
@@ -62,30 +61,26 @@ def upsert(table: TargetTable, columns: Sequence[str], key: Sequence[str]) -> st
     )
 
 
-def update_or_insert(table: TargetTable, columns: Sequence[str], key: Sequence[str]) -> str:
+def update_or_insert(table: TargetTable, columns: Sequence[str], key: Sequence[str], rest: Sequence[str]) -> str:
     """As `upsert`, for a key that no usable unique index covers.
 
     One statement, but no more than its snapshot: a row of that key that somebody else commits meanwhile is not seen.
     Only a unique index can exclude that.
     """
-    found = (
-        f"({update(table, columns, key)})"
-        if len(columns) > len(key)
-        else f"(select u.n from {table.sql} as t, {_arrays(columns)} where {_match(table, columns, key)})"
-    )
     return (
-        f"with found as {found} insert into {table.sql} ({_names(table, columns)}) overriding system value"
+        f"with found as ({update(table, columns, key, rest)})"
+        f" insert into {table.sql} ({_names(table, columns)}) overriding system value"
         f" select {_casts(table, columns)} from {_arrays(columns)}"
         " where not exists (select from found where found.n = u.n)"
     )
 
 
-def update(table: TargetTable, columns: Sequence[str], key: Sequence[str]) -> str:
-    """Update by key; returns the numbers, from 1, of the rows that were there."""
+def update(table: TargetTable, columns: Sequence[str], key: Sequence[str], rest: Sequence[str]) -> str:
+    """Update the columns `rest` by key; returns the numbers, from 1, of the rows that were there."""
     changes = [
         f"{table.columns[name].sql} = u.c{n}::{table.columns[name].type}"
         for n, name in enumerate(columns)
-        if name not in key
+        if name in rest
     ]
     if not changes:
         return f"select u.n from {table.sql} as t, {_arrays(columns)} where {_match(table, columns, key)}"

@@ -59,7 +59,7 @@ class _Writing:
 
     def _upsert(self) -> WriteResult:
         write, changes = self.write, self.connection.changes
-        others = [name for name in write.columns if name not in write.key]
+        others = write.changed
         insert = _insert(write)
         if (write.key == self.shape.key and write.key != (ROWID,)) or set(write.key) in map(set, self.shape.unique):
             sets = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in others)
@@ -108,7 +108,8 @@ class _Writing:
         write, connection = self.write, self.connection
         key = quoted(assigned)
         insert = f"{_insert(write)} returning {key}"
-        sets = ", ".join(f"{quoted(name)} = ?" for name in write.columns) or f"{key} = {key}"
+        kept = [n for n, name in enumerate(write.columns) if name not in write.only_new]
+        sets = ", ".join(f"{quoted(write.columns[n])} = ?" for n in kept) or f"{key} = {key}"
         update = f"update or abort {quoted(write.table)} set {sets} where {key} = ?"
         keys: list[str] = []
         for row in self._rows():
@@ -117,7 +118,7 @@ class _Writing:
                 "select key from concord_identity where place = ? and rid = ?", (write.place, rid)
             ).fetchone()
             if known is not None:
-                self._execute(update, (*row, int(known[0])))
+                self._execute(update, (*(row[n] for n in kept), int(known[0])))
                 if connection.changes():
                     keys.append(known[0])
                     continue
@@ -187,7 +188,7 @@ def _insert(write: TableWrite) -> str:
 
 
 def _update(write: TableWrite) -> tuple[str, Callable[[WireRow], WireRow]]:
-    others = [n for n, name in enumerate(write.columns) if name not in write.key]
+    others = [write.columns.index(name) for name in write.changed]
     keys = [write.columns.index(name) for name in write.key]
     # Nothing but the key: a look whether the row is there, which an update of nothing gives as well.
     sets = (

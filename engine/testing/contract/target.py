@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,18 @@ class TargetContract:
         kit.users.transaction("insert into customers values (1, 'old', 'kept')")
         await kit.deliver_alone(kit.write(INSERT, table, COLUMNS, ("1", "new"), ("2", "Berta")))
         assert _rows(kit) == [(1, "new", "kept"), (2, "Berta", None)]
+
+    async def test_a_row_that_exists_keeps_what_is_for_new_rows_alone(self, kit: Kit) -> None:
+        table = kit.create("customers", "name", "state")
+        await kit.setup(table)
+        kit.users.transaction("insert into customers values (1, 'old', 'in work')")
+        columns = ("id", "state", "name")
+        write = kit.write(INSERT, table, columns, ("1", "new", "Anna"), ("2", "new", "Berta"))
+        await kit.deliver_alone(replace(write, only_new=frozenset(("state",))))
+        assert _rows(kit) == [(1, "Anna", "in work"), (2, "Berta", "new")]
+        # Nothing but the key is left to write.
+        await kit.deliver_alone(replace(write, only_new=frozenset(("state", "name"))))
+        assert _rows(kit) == [(1, "Anna", "in work"), (2, "Berta", "new")]
 
     async def test_an_update_says_which_rows_are_missing(self, kit: Kit) -> None:
         table = kit.create("customers", "name")
