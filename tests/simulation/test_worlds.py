@@ -165,6 +165,20 @@ def test_worlds_without_history_in_which_a_system_came_back(seed: int) -> None:
     Simulation(seed, has_modes=True, has_retention=True).run(4)
 
 
+def test_worlds_in_which_rows_leave_their_filter_settle_in_agreement() -> None:
+    run_worlds(lambda seed: Simulation(8000 + seed, has_filter=True), WORLDS)
+    run_worlds(lambda seed: Simulation(9000 + seed, has_filter=True, has_modes=True, has_retention=True), WORLDS)
+
+
+def test_worlds_in_which_tables_are_read_again_settle_in_agreement() -> None:
+    run_worlds(lambda seed: Simulation(10_000 + seed, has_backfills=True), WORLDS)
+
+
+def test_worlds_in_which_logs_are_lost_settle_in_agreement() -> None:
+    # A row that was deleted meanwhile is not found by reading the others.
+    run_worlds(lambda seed: Simulation(11_000 + seed, has_losses=True, has_deletes=False), WORLDS)
+
+
 def test_worlds_that_keep_no_history_settle_in_agreement() -> None:
     run_worlds(lambda seed: Simulation(4000 + seed, has_modes=True, has_retention=True), WORLDS)
 
