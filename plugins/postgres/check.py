@@ -16,9 +16,10 @@ from plugins.postgres.catalog import (
     load_catalog,
     quoted,
     quoted_table,
-    split_name,
 )
 from plugins.postgres.config import PostgresConfig, publication_name, slot_name
+from plugins.postgres.plan import IDENTITY, publication_steps, published_tables
+from plugins.postgres.rights import Rights, find_missing_rights, load_rights, shown
 from plugins.postgres.server import VERSION_MIN, Publication, Server, Slot, load_publication, load_server, load_slot
 
 # Encodings whose every text can be had as UTF-8; SQL_ASCII is the one that promises nothing.
@@ -33,7 +34,8 @@ async def find_problems(
 ) -> list[Finding]:
     """The findings of `concord check`."""
     server = await load_server(connection)
-    catalog = await load_catalog(connection, [*tables, joined_name(*MARKER), "concord.identity"])
+    catalog = await load_catalog(connection, [*tables, joined_name(*MARKER), joined_name(*IDENTITY)])
+    rights = await load_rights(connection, catalog, publication_name(site, config))
     findings = list(_of_server(server))
     for name in tables:
         if name not in catalog.tables:
@@ -43,13 +45,13 @@ async def find_problems(
         slot = await load_slot(connection, slot_name(site, config))
         findings += _of_source(server)
         findings += _of_slot(server, slot, slot_name(site, config), await _free_places(connection))
-        findings += _of_publication(publication, publication_name(site, config), catalog, tables, role)
+        findings += _of_publication(server, publication, publication_name(site, config), catalog, tables, role, rights)
         for name in tables:
             if name in catalog.tables:
                 findings += _of_captured(catalog.tables[name], publication)
     if Role.TARGET in role:
         findings += _of_target(server, catalog)
-    findings += await _of_privileges(connection, catalog, tables, role, server)
+    findings += await find_missing_rights(connection, catalog, tables, role, server, rights)
     return findings
 
 
@@ -168,12 +170,48 @@ def _of_slot(server: Server, slot: Slot | None, name: str, free: tuple[int, int]
 
 
 def _of_publication(
-    publication: Publication | None, name: str, catalog: Catalog, tables: Sequence[str], role: Role
+    server: Server,
+    publication: Publication | None,
+    name: str,
+    catalog: Catalog,
+    tables: Sequence[str],
+    role: Role,
+    rights: Rights,
 ) -> Iterator[Finding]:
-    path = f"publication {name}"
+    path, user = f"publication {name}", quoted(server.user)
+    wanted = published_tables(catalog, tables, role)
+    # What is not made yet is ours once it is made, and set-up publishes it then.
+    made = {(table.schema, table.table) for table in catalog.tables.values()}
+    existing = [place for place in wanted if place in made]
+    give = f"alter publication {quoted(name)} owner to {user};"
     if publication is None:
-        yield Finding(path=path, message="it does not exist", hint="Run `concord setup`.", by_setup=True)
+        strangers = rights.strangers(catalog, existing)
+        if strangers:
+            create = " ".join(step.sql for step in publication_steps(server, None, name, existing))
+            yield Finding(
+                path=path,
+                message=f"it does not exist, and user {server.user} may not make it: only its owner publishes a table,"
+                f" and others own {shown(strangers)}",
+                hint="Let a superuser run this, then run `concord setup`.",
+                sql=f"{create} {give}",
+            )
+        elif not rights.creates_in_database:
+            yield Finding(
+                path=path,
+                message=f"it does not exist, and user {server.user} lacks the privilege create on the database",
+                hint="Grant it, then run `concord setup`.",
+                sql=f"grant create on database {quoted(server.database)} to {user};",
+            )
+        else:
+            yield Finding(path=path, message="it does not exist", hint="Run `concord setup`.", by_setup=True)
         return
+    if not rights.owns_publication and len(existing) < len(wanted):
+        yield Finding(
+            path=path,
+            message=f"it belongs to another than user {server.user}, who must add tables to it",
+            hint="Give it to our user, then run `concord setup`.",
+            sql=give,
+        )
     missing = [op for op in _OPERATIONS if op not in publication.operations]
     if missing:
         yield Finding(
@@ -181,15 +219,14 @@ def _of_publication(
             message=f"it does not publish {', '.join(missing)}",
             sql=f"alter publication {quoted(name)} set (publish = 'insert, update, delete, truncate');",
         )
-    wanted = [split_name(table) for table in tables if table in catalog.tables]
-    if Role.TARGET in role or joined_name(*MARKER) in catalog.tables:
-        wanted.append(MARKER)
-    for place in wanted:
+    for place in existing:
         if place not in publication.tables:
+            mends = rights.owns_publication and not rights.strangers(catalog, [place])
             yield Finding(
                 path=joined_name(*place),
                 message="the table is not published, so its changes are not seen",
-                hint="Run `concord setup`, then `concord backfill` for the table.",
+                hint=f"{'Run `concord setup`' if mends else 'Let the owner of both run this'},"
+                " then `concord backfill` for the table.",
                 sql=f"alter publication {quoted(name)} add table {quoted_table(*place)};",
             )
     if publication.is_for_all:
@@ -261,34 +298,9 @@ def _not_sent(table: str, column: str) -> Finding:
 def _of_target(server: Server, catalog: Catalog) -> Iterator[Finding]:
     if server.is_standby:
         yield Finding(path="server", message="this is a standby; nothing can be written to it")
-    for name in (joined_name(*MARKER), "concord.identity"):
+    for name in (joined_name(*MARKER), joined_name(*IDENTITY)):
         if name not in catalog.tables:
             yield Finding(path=name, message="the table does not exist", hint="Run `concord setup`.", by_setup=True)
-
-
-async def _of_privileges(
-    connection: Connection, catalog: Catalog, tables: Sequence[str], role: Role, server: Server
-) -> list[Finding]:
-    """Missing privileges on the tables."""
-    needs = ["select"] + (["insert", "update", "delete"] if Role.TARGET in role else [])
-    own = [joined_name(*MARKER), "concord.identity"] if Role.TARGET in role else []
-    wanted = {table.id: table for name in [*tables, *own] if (table := catalog.tables.get(name)) is not None}
-    # By number: a name in a schema that we may not use is an error, not an answer.
-    cursor = await connection.execute(_LACKING, [list(wanted), needs])
-    findings: dict[str, Finding] = {}
-    for oid, need, schema in await cursor.fetchall():
-        table = wanted[oid]
-        what, on = ("usage", f"schema {quoted(schema)}") if need == "usage" else (need, f"table {_spelt(table)}")
-        findings[f"{what} {on}"] = Finding(
-            path=on if need == "usage" else table.name,
-            message=f"user {server.user} lacks the privilege {what} on {on}",
-            sql=f"grant {what} on {on} to {quoted(server.user)};",
-        )
-    return list(findings.values())
-
-
-def _spelt(table: Table) -> str:
-    return quoted_table(table.schema, table.table)
 
 
 async def _free_places(connection: Connection) -> tuple[int, int]:
@@ -297,15 +309,6 @@ async def _free_places(connection: Connection) -> tuple[int, int]:
     assert row is not None, "a select without from gives one row"
     return row[0], row[1]
 
-
-_LACKING: Final = """
-select c.oid::bigint, p.need, n.nspname from unnest(%s::bigint[]::oid[]) as w (id)
-join pg_catalog.pg_class c on c.oid = w.id join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-cross join lateral (select unnest(%s::text[] || '{usage}'::text[]) as need) p
-where case p.need when 'usage' then not pg_catalog.has_schema_privilege(n.oid, 'usage')
-      else not pg_catalog.has_table_privilege(c.oid, p.need) end
-order by p.need, c.oid
-"""
 
 _FREE: Final = """
 select current_setting('max_replication_slots')::int - (select count(*) from pg_catalog.pg_replication_slots)::int,

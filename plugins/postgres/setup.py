@@ -1,47 +1,25 @@
-"""A PostgreSQL system apart from its log: shapes, set-up and its removal, pages, health; `check.py` has the check.
+"""A PostgreSQL system apart from its log: shapes, set-up and its removal, pages, health.
 
-What set-up makes: at a target, schema `concord` with the marker (one row: what was delivered last, and by whom) and the
-keys that the database handed out; at a source, a publication with an explicit list of tables and a logical slot. A plan
-is computed from the catalogue every time, so set-up can be repeated, and a DBA can run the plan's SQL instead.
+`plan.py` says what set-up does, `check.py` has the check.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
-from engine.errors import PositionLost, SourceUnready, SystemUnreachable
+from engine.errors import SourceUnready, SystemUnreachable
 from engine.model.change import Page
 from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Finding, Health, Role, Step
-from plugins.postgres.catalog import MARKER, Connection, joined_name, load_catalog, quoted, quoted_table, split_name
+from plugins.postgres.catalog import MARKER, Connection, joined_name, load_catalog, quoted
 from plugins.postgres.check import find_problems
 from plugins.postgres.config import PostgresConfig, publication_name, slot_name
 from plugins.postgres.connect import connected, translated
-from plugins.postgres.position import before, format_lsn
+from plugins.postgres.plan import literal, publication_steps, published_tables, slot_steps, target_steps
+from plugins.postgres.position import before
 from plugins.postgres.server import load_cluster, load_publication, load_server, load_slot
 from plugins.postgres.snapshot import snapshot
-
-OPERATIONS: Final = frozenset(("insert", "update", "delete", "truncate"))
-_GENERATED_SINCE: Final = 180000
-
-_SCHEMA: Final = "create schema if not exists concord;"
-_MARKER_TABLE: Final = """create table if not exists concord.marker (
-  id smallint primary key check (id = 1),
-  hub text,
-  epoch bigint not null,
-  seq bigint not null,
-  written_at timestamptz not null default now()
-);"""
-_MARKER_ROW: Final = "insert into concord.marker (id, hub, epoch, seq) values (1, null, 0, 0) on conflict do nothing;"
-_IDENTITY_TABLE: Final = """create table if not exists concord.identity (
-  rid bigint,
-  place text,
-  key text,
-  seq bigint,
-  primary key (place, rid)
-);"""
 
 
 class PostgresSystem:
@@ -93,7 +71,7 @@ class PostgresSystem:
                     f"system {site.name}: replication slot {slot.name} is in use", hint="Stop the daemon first."
                 )
             if slot is not None:
-                sql = f"select pg_catalog.pg_drop_replication_slot({_literal(slot.name)});"
+                sql = f"select pg_catalog.pg_drop_replication_slot({literal(slot.name)});"
                 steps.append(Step(summary=f"drop replication slot {slot.name}", sql=sql))
             if publication is not None:
                 sql = f"drop publication {quoted(publication.name)};"
@@ -148,14 +126,12 @@ class PostgresSystem:
     async def _missing(self, connection: Connection, tables: Sequence[str], role: Role) -> list[Step]:
         steps: list[Step] = []
         if Role.TARGET in role:
-            steps += await _missing_at_target(connection)
+            steps += await target_steps(connection)
         if Role.SOURCE in role:
-            steps += await self._missing_at_source(connection, tables, with_marker=Role.TARGET in role)
+            steps += await self._missing_at_source(connection, tables, role)
         return steps
 
-    async def _missing_at_source(
-        self, connection: Connection, tables: Sequence[str], *, with_marker: bool
-    ) -> list[Step]:
+    async def _missing_at_source(self, connection: Connection, tables: Sequence[str], role: Role) -> list[Step]:
         site, config = self._site, self._config
         server = await load_server(connection)
         catalog = await load_catalog(connection, [*tables, joined_name(*MARKER)])
@@ -165,62 +141,10 @@ class PostgresSystem:
                 f"system {site.name}: these tables do not exist: {', '.join(absent)}",
                 hint="Create them, or take them out of the mapping.",
             )
-        wanted = [split_name(name) for name in tables]
-        if with_marker or joined_name(*MARKER) in catalog.tables:
-            wanted.append(MARKER)
-        wanted = list(dict.fromkeys(wanted))
-        publication = await load_publication(connection, publication_name(site, config))
-        name = quoted(publication_name(site, config))
-        steps: list[Step] = []
-        if publication is None:
-            options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
-            if server.version >= _GENERATED_SINCE:
-                options += ", publish_generated_columns = stored"
-            listed = ", ".join(quoted_table(*place) for place in wanted)
-            sql = f"create publication {name} for table {listed} with ({options});"
-            steps.append(Step(summary=f"publish the changes of {len(wanted)} tables", sql=sql))
-        else:
-            missing = [place for place in wanted if place not in publication.tables]
-            if missing and not publication.is_for_all:
-                sql = f"alter publication {name} add table {', '.join(quoted_table(*place) for place in missing)};"
-                steps.append(Step(summary=f"publish {len(missing)} more tables", sql=sql))
-            if publication.operations != OPERATIONS:
-                sql = f"alter publication {name} set (publish = 'insert, update, delete, truncate');"
-                steps.append(Step(summary="publish every kind of change", sql=sql))
-            if not publication.via_root:
-                sql = f"alter publication {name} set (publish_via_partition_root = true);"
-                steps.append(Step(summary="publish partitions as their table", sql=sql))
-        slot = await load_slot(connection, slot_name(site, config))
-        if slot is None:
-            made = f"pg_catalog.pg_create_logical_replication_slot({_literal(slot_name(site, config))}, 'pgoutput')"
-            steps.append(Step(summary="keep the log from here on", sql=f"select {made};"))
-        elif slot.trouble:
-            raise PositionLost(
-                f"system {site.name}: the server has given up replication slot {slot.name} ({slot.trouble}),"
-                f" at {format_lsn(slot.confirmed_lsn)}",
-                hint=f"Drop it (select pg_drop_replication_slot({_literal(slot.name)});), set up again, then backfill.",
-                slot=slot.name,
-            )
-        return steps
-
-
-async def _missing_at_target(connection: Connection) -> list[Step]:
-    found = await load_catalog(connection, ["concord.marker", "concord.identity"])
-    steps: list[Step] = []
-    if not found.tables:
-        steps.append(Step(summary="make a schema for our own tables", sql=_SCHEMA))
-    has_row = False
-    if "concord.marker" in found.tables:
-        row = await (await connection.execute("select count(*) from concord.marker")).fetchone()
-        has_row = row is not None and row[0] > 0
-    else:
-        steps.append(Step(summary="make the marker of deliveries", sql=_MARKER_TABLE))
-    if not has_row:
-        steps.append(Step(summary="put the marker's one row in", sql=_MARKER_ROW))
-    if "concord.identity" not in found.tables:
-        steps.append(Step(summary="make the table of assigned keys", sql=_IDENTITY_TABLE))
-    return steps
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+        name, slot_is = publication_name(site, config), slot_name(site, config)
+        publication = await load_publication(connection, name)
+        slot = await load_slot(connection, slot_is)
+        return [
+            *publication_steps(server, publication, name, published_tables(catalog, tables, role)),
+            *slot_steps(slot, slot_is, system=site.name),
+        ]
