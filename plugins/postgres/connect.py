@@ -19,12 +19,19 @@ CLOSE_SECONDS_MAX: Final = 5
 
 
 @contextmanager
-def translated(system: str, *, doing: str, table: str | None = None, role: Role = Role.SOURCE) -> Generator[None]:
+def translated(
+    system: str,
+    *,
+    doing: str,
+    table: str | None = None,
+    role: Role = Role.SOURCE,
+    again: str = "start the daemon again",
+) -> Generator[None]:
     """Turn driver errors raised inside into Concord's."""
     try:
         yield
     except (psycopg.Error, OSError) as error:
-        raise translate(error, system=system, table=table, role=role, doing=doing) from error
+        raise translate(error, system=system, table=table, role=role, doing=doing, again=again) from error
 
 
 @asynccontextmanager

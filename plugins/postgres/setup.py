@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from engine.errors import SourceUnready, SystemUnreachable
 from engine.model.change import Page
@@ -20,6 +21,9 @@ from plugins.postgres.plan import literal, publication_steps, published_tables, 
 from plugins.postgres.position import before
 from plugins.postgres.server import load_cluster, load_publication, load_server, load_slot
 from plugins.postgres.snapshot import snapshot
+
+# These are commands; what else goes wrong in here goes wrong in the daemon.
+AGAIN: Final = "run this again"
 
 
 class PostgresSystem:
@@ -40,16 +44,16 @@ class PostgresSystem:
     async def plan(self, tables: Sequence[str], role: Role) -> tuple[Step, ...]:
         """What is still to be done."""
         async with connected(self._site, self._config, use="setup") as connection:
-            with translated(self._site.name, doing="plan the set-up", role=role):
+            with translated(self._site.name, doing="plan the set-up", role=role, again=AGAIN):
                 return tuple(await self._missing(connection, tables, role))
 
     async def setup(self, tables: Sequence[str], role: Role) -> tuple[Step, ...]:
         """Carry out the plan, each step in a transaction of its own: a slot cannot be made in one that has written."""
         async with connected(self._site, self._config, use="setup") as connection:
-            with translated(self._site.name, doing="plan the set-up", role=role):
+            with translated(self._site.name, doing="plan the set-up", role=role, again=AGAIN):
                 steps = await self._missing(connection, tables, role)
             for step in steps:
-                with translated(self._site.name, doing=step.summary, role=role):
+                with translated(self._site.name, doing=step.summary, role=role, again=AGAIN):
                     await connection.execute(step.sql.encode())
         return tuple(steps)
 
@@ -58,7 +62,7 @@ class PostgresSystem:
         site, config = self._site, self._config
         steps: list[Step] = []
         async with connected(site, config, use="setup") as connection:
-            with translated(site.name, doing="plan the removal"):
+            with translated(site.name, doing="plan the removal", again=AGAIN):
                 server = await load_server(connection)
                 slot = await load_slot(connection, slot_name(site, config))
                 if slot is not None and slot.database != server.database:
@@ -81,14 +85,14 @@ class PostgresSystem:
                 # Without cascade: what somebody else has put there keeps the schema.
                 steps.append(Step(summary="drop schema concord", sql="drop schema concord restrict;"))
             for step in steps:
-                with translated(site.name, doing=step.summary):
+                with translated(site.name, doing=step.summary, again=AGAIN):
                     await connection.execute(step.sql.encode())
         return tuple(steps)
 
     async def check(self, tables: Sequence[str], role: Role) -> tuple[Finding, ...]:
         """All that would stop or endanger the role."""
         async with connected(self._site, self._config, use="check") as connection:
-            with translated(self._site.name, doing="check the system", role=role):
+            with translated(self._site.name, doing="check the system", role=role, again=AGAIN):
                 return tuple(await find_problems(connection, self._site, self._config, tables, role))
 
     async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:

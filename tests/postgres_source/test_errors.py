@@ -3,11 +3,13 @@ Method: both drivers meet the same failures of a real server; texts and contexts
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import asyncpg
@@ -27,6 +29,7 @@ from engine.errors import (
 from engine.plugin import Site, load_plugin
 from engine.ports import Role
 from engine.secret import Secret
+from engine.testing.postgres import start_postgres
 from plugins.postgres.apply_refusals import DRIVER_ERRORS
 from plugins.postgres.catalog import joined_name, split_name
 from plugins.postgres.config import (
@@ -37,6 +40,7 @@ from plugins.postgres.config import (
     slot_name,
 )
 from plugins.postgres.errors import translate
+from tests.postgres_source.support import poll
 
 SECRET = "d0ntshow"
 SITE = Site(name="crm", directory=Path("/etc/concord"), work_directory=Path("/tmp"))
@@ -159,6 +163,113 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
         await connect_asyncpg(config)
     for error in (first.value, second.value):
         assert isinstance(translate(error, system="erp"), SystemUnreachable)
+
+
+def psycopg_failure(dsn: str, **parameters: Any) -> BaseException:
+    with pytest.raises(psycopg.Error) as raised:
+        psycopg.connect(dsn, **parameters)
+    return raised.value
+
+
+async def asyncpg_failure(dsn: str, password: str | None = None) -> BaseException:
+    with pytest.raises(DRIVER_ERRORS) as raised:
+        await connect_asyncpg(PostgresConfig(dsn=dsn, password=None if password is None else Secret(file=password)))
+    return raised.value
+
+
+@pytest.mark.anyio
+async def test_a_refused_login_says_what_the_server_said_and_where_to_look(tmp_path: Path) -> None:
+    """Whichever driver it was, and tried again: an administrator mends it elsewhere."""
+    with TemporaryDirectory(prefix="concord-pg-") as name, start_postgres(Path(name)) as server:
+        base = f"host=127.0.0.1 port={server.port}"
+        with psycopg.connect(server.dsn("postgres"), autocommit=True) as admin:
+            admin.execute("create role meek login")
+            admin.execute(f"create role guarded login password '{SECRET}'".encode())
+            admin.execute("create database closed")
+            admin.execute("revoke connect on database closed from public")
+        rules = "host all guarded all scram-sha-256\nhost all stranger all trust\n"
+        rules += "host all meek all trust\nhost all postgres all trust\n"
+        (server.directory / "data" / "pg_hba.conf").write_text(rules)
+        with psycopg.connect(server.dsn("postgres"), autocommit=True) as admin:
+            admin.execute("select pg_reload_conf()")
+        wrong = tmp_path / "wrong"
+        wrong.write_text("not it")
+        await poll(lambda: "pg_hba.conf" in str(psycopg_failure(f"{base} user=nobody dbname=postgres")))
+        logins = [
+            ("user=guarded dbname=postgres", 'password authentication failed for user "guarded"', "password"),
+            (
+                "user=nobody dbname=postgres",
+                'no pg_hba.conf entry for host "127.0.0.1", user "nobody"',
+                "pg_reload_conf",
+            ),
+            ("user=stranger dbname=postgres", 'role "stranger" does not exist', "Check the user in the dsn"),
+            ("user=meek dbname=missing", 'database "missing" does not exist', "Check dbname in the dsn"),
+        ]
+        for login, said, hint in logins:
+            dsn = f"{base} {login}"
+            for failed in (psycopg_failure(dsn, password="not it"), await asyncpg_failure(dsn, str(wrong))):
+                found = translate(failed, system="erp", role=Role.TARGET, doing="connect")
+                assert isinstance(found, SystemUnreachable), login
+                assert said in found.message
+                assert found.message.startswith("system erp: ")
+                assert hint in found.hint
+                assert "not it" not in shown(found)
+        closed = f"{base} user=meek dbname=closed"
+        for failed in (psycopg_failure(closed), await asyncpg_failure(closed)):
+            assert 'permission denied for database "closed"' in translate(failed, system="erp").message
+        no_walsender = psycopg_failure(f"{base} user=meek dbname=postgres", replication="database")
+        found = translate(no_walsender, system="erp", doing="connect for replication")
+        assert re.search("walsender|WAL sender", found.message)
+        assert "concord check erp" in found.hint
+        # Of several addresses the last one's reason.
+        several = psycopg_failure(f"host=127.0.0.1,127.0.0.1 port=1,{server.port} user=stranger dbname=postgres")
+        assert found.message.count("failed") == 0
+        assert translate(several, system="erp").message.endswith('no connection: role "stranger" does not exist')
+        nowhere = psycopg_failure("host=nowhere.invalid user=u dbname=d")
+        assert "nowhere.invalid" in translate(nowhere, system="erp").message
+
+
+@pytest.mark.anyio
+async def test_what_the_server_says_is_passed_on_unless_it_may_quote_a_row(postgres_dsn: str) -> None:
+    """A function can raise any text under any state; where it merely lacks a privilege, the server's words are safe."""
+    raises = {
+        f"do $$ begin raise exception 'no {SECRET}' using errcode = '{state}'; end $$": False
+        for state in ("42501", "53100", "57014", "55000", "22023")
+    }
+    statements = raises | {
+        "create schema s": True,
+        "select * from closed": True,
+        "do $$ begin perform * from closed; end $$": True,
+        "select * from nothere": True,
+        "alter system set wal_level = 'minimal'": True,
+    }
+    with psycopg.connect(postgres_dsn, autocommit=True) as setup:
+        setup.execute("create table closed (id int); drop role if exists meek; create role meek login")
+        try:
+            async with both(postgres_dsn.replace("user=postgres", "user=meek")) as connections:
+                for connection in connections:
+                    for sql, is_said in statements.items():
+                        error = await failure(connection, sql)
+                        said = str(error).split("\n")[0]
+                        found = translate(error, system="erp")
+                        assert SECRET not in shown(found), sql
+                        assert (said in found.message) == is_said, found.message
+        finally:
+            setup.execute("drop role meek")
+
+
+@pytest.mark.anyio
+async def test_hints_lead_somewhere(postgres_dsn: str) -> None:
+    """What is parked is tried again by a command, a lane that is halted by a start of the daemon."""
+    async with both(postgres_dsn) as connections:
+        for connection in connections:
+            error = await failure(connection, "select * from nothere")
+            parked = translate(error, system="erp", table="nothere", role=Role.TARGET)
+            halted = translate(error, system="erp", role=Role.TARGET)
+            by_hand = translate(error, system="erp", again="run this again")
+            assert parked.hint.endswith("then `concord parked retry --all --system erp`.")
+            assert halted.hint.endswith("then start the daemon again.")
+            assert by_hand.hint.endswith("then run this again.")
 
 
 @pytest.mark.anyio
