@@ -26,7 +26,7 @@ from plugins.postgres.config import PostgresConfig, publication_name, slot_name
 from plugins.postgres.connect import connected, translated
 from plugins.postgres.decode import RelationMessage, decode_relation
 from plugins.postgres.gather import Gatherer, Relation, Stop
-from plugins.postgres.position import Cluster, Resume, before, format_lsn, parse_lsn, resume_at
+from plugins.postgres.position import Cluster, Resume, before, cure, format_lsn, parse_lsn, resume_at
 from plugins.postgres.server import Publication, Server, Slot, load_publication, load_server, load_slot
 from plugins.postgres.snapshot import snapshot
 from plugins.postgres.spool import Spool
@@ -80,17 +80,23 @@ class PostgresSource:
                 publication = await load_publication(connection, publication_is)
                 catalog = await load_catalog(connection, tables)
         if publication is None:
-            raise SourceUnready(
-                f"system {site.name}: publication {publication_is} does not exist", hint="Run `concord setup`."
+            is_new = slot is None and after is None
+            kind = SourceUnready if after is None else PositionLost
+            raise kind(
+                f"system {site.name}: publication {publication_is} does not exist",
+                hint=f"Run `concord setup {site.name}`, then start the daemon again."
+                if is_new
+                else cure(site.name, slot_is if slot else None),
             )
         async with replication_connection(site, config) as connection:
-            cluster = await _identify(connection, site.name)
+            cluster = await _identify(connection, site.name, publication)
             resume = resume_at(after, system=site.name) if after else None
             usable = _checked_slot(slot, resume, system=site.name, slot_name=slot_is, server=server)
             if resume is None:
                 resume = Resume(lsn=usable.confirmed_lsn)
             else:
                 await _check_history(connection, resume, cluster, system=site.name)
+                _check_same(resume.cluster, publication, system=site.name, slot=slot_is)
             wire = await _start(connection, site.name, slot_is, publication_is, resume.lsn)
             spool = Spool(site.work_directory / "streams", system=site.name)
             spool.clear()
@@ -316,13 +322,13 @@ class PostgresFeed:
                 async with snapshot(connection) as view:
                     # Nobody else adds to them meanwhile: this is the task that reads the log.
                     self._gatherer.xids[:] = view.unseen(self._gatherer.xids)
+        # Since version 18 a walsender passes over a missing publication, and sends nothing until there is one again.
         if publication is None:
-            # Since version 18 a walsender passes over a missing publication, and sends nothing any more.
-            raise SourceUnready(
+            raise PositionLost(
                 f"system {site.name}: publication {publication_name(site, config)} does not exist any more",
-                hint=f"Run `concord setup {site.name}`, then `concord backfill {site.name}`: what changed since it was"
-                " dropped has not been sent.",
+                hint=cure(site.name, slot_name(site, config)),
             )
+        _check_same(self._gatherer.cluster, publication, system=site.name, slot=slot_name(site, config))
         self.inspect(catalog, publication)
 
     async def _install(self, message: bytes) -> None:
@@ -391,7 +397,10 @@ def _outsider(sent: RelationMessage, message: bytes) -> Relation:
         return Relation(name=name, message=message, decoders=compile_decoders(0), shape=None)
     columns = [column.name for column in sent.columns]
     if "seq" not in columns:
-        raise SourceUnready(f"table {name} has no column seq, so it is none of ours", hint="Run `concord teardown`.")
+        raise SourceUnready(
+            f"table {name} has no column seq, so it is none of ours",
+            hint="Move it to another schema, run `concord setup`, then start the daemon again.",
+        )
     return Relation(
         name=name,
         message=message,
@@ -404,46 +413,46 @@ def _outsider(sent: RelationMessage, message: bytes) -> Relation:
 
 def _checked_slot(slot: Slot | None, resume: Resume | None, *, system: str, slot_name: str, server: Server) -> Slot:
     """The slot, if the log behind `resume` can be had from it. Raises `PositionLost` or `SourceUnready`."""
-    lost = f"Run `concord setup {system}`, then `concord backfill {system}`: changes may have been missed."
     if slot is None:
         if resume is None:
             raise SourceUnready(
                 f"system {system}: replication slot {slot_name} does not exist",
-                hint=f"Run `concord setup`, or: select pg_create_logical_replication_slot('{slot_name}', 'pgoutput');",
+                hint=f"Run `concord setup {system}`, or: select pg_create_logical_replication_slot('{slot_name}',"
+                " 'pgoutput'); then start the daemon again.",
             )
         raise PositionLost(
             f"system {system}: replication slot {slot_name} is gone; our position is {format_lsn(resume.lsn)}",
-            hint=lost,
+            hint=cure(system),
             slot=slot_name,
         )
     if slot.trouble:
         raise PositionLost(
             f"system {system}: the server has given up replication slot {slot_name} ({slot.trouble})",
-            hint=f"Raise max_slot_wal_keep_size, drop the slot, then: {lost}",
+            hint=f"Raise max_slot_wal_keep_size. {cure(system, slot_name)}",
             slot=slot_name,
         )
     if slot.database not in ("", server.database):
         raise SourceUnready(
             f"system {system}: replication slot {slot_name} belongs to database {slot.database}, not {server.database}",
-            hint="Name another slot in the configuration.",
+            hint="Name another slot in the configuration, then start the daemon again.",
         )
     if slot.plugin != "pgoutput":
         raise SourceUnready(
             f"system {system}: replication slot {slot_name} decodes with {slot.plugin}, not pgoutput",
-            hint="Name another slot in the configuration.",
+            hint="Name another slot in the configuration, then start the daemon again.",
         )
     if resume is not None and slot.confirmed_lsn > resume.lsn:
         raise PositionLost(
             f"system {system}: replication slot {slot_name} stands at {format_lsn(slot.confirmed_lsn)},"
             f" past our position {format_lsn(resume.lsn)}: somebody else read or advanced it",
-            hint=lost,
+            hint=cure(system),
             slot=slot_name,
         )
     if resume is not None and resume.lsn > server.log_end:
         raise PositionLost(
             f"system {system}: the log ends at {format_lsn(server.log_end)}, before our position"
             f" {format_lsn(resume.lsn)}: the server was restored from an older copy",
-            hint=lost,
+            hint=cure(system),
             slot=slot_name,
         )
     return slot
@@ -460,17 +469,27 @@ async def _start(connection: Connection, system: str, slot: str, publication: st
         await anyio.sleep(RELEASE_PAUSE_SECONDS)
 
 
-async def _identify(connection: Connection, system: str) -> Cluster:
+async def _identify(connection: Connection, system: str, publication: Publication) -> Cluster:
     with translated(system, doing="identify the server"):
         row = await (await connection.execute("IDENTIFY_SYSTEM")).fetchone()
     assert row is not None, "IDENTIFY_SYSTEM gives one row"
-    return Cluster(identifier=str(row[0]), timeline=int(row[1]))
+    return Cluster(identifier=str(row[0]), timeline=int(row[1]), publication=publication.id)
+
+
+def _check_same(known: Cluster | None, publication: Publication, *, system: str, slot: str) -> None:
+    """Raises `PositionLost` when the publication is not the one by which our position was reached."""
+    if known is not None and known.publication not in (0, publication.id):
+        raise PositionLost(
+            f"system {system}: publication {publication.name} was dropped and made again behind our position; what"
+            " changed in between has not been sent",
+            hint=cure(system, slot),
+        )
 
 
 async def _check_history(connection: Connection, resume: Resume, cluster: Cluster, *, system: str) -> None:
     """Raises `PositionLost` when the server's log does not contain our position: restored, or another server."""
     known = resume.cluster
-    if known is None or known == cluster:
+    if known is None or (known.identifier, known.timeline) == (cluster.identifier, cluster.timeline):
         return
     trouble = ""
     if known.identifier != cluster.identifier:
@@ -486,7 +505,7 @@ async def _check_history(connection: Connection, resume: Resume, cluster: Cluste
     if trouble:
         raise PositionLost(
             f"system {system}: this is not the log that we read before: {trouble}",
-            hint=f"Run `concord setup {system}`, then `concord backfill {system}`.",
+            hint=cure(system),
         )
 
 

@@ -44,7 +44,7 @@ async def find_problems(
         publication = await load_publication(connection, publication_name(site, config))
         slot = await load_slot(connection, slot_name(site, config))
         findings += _of_source(server)
-        findings += _of_slot(server, slot, slot_name(site, config), await _free_places(connection))
+        findings += _of_slot(server, slot, slot_name(site, config), await _free_places(connection), publication)
         findings += _of_publication(server, publication, publication_name(site, config), catalog, tables, role, rights)
         for name in tables:
             if name in catalog.tables:
@@ -107,7 +107,9 @@ def _of_source(server: Server) -> Iterator[Finding]:
         )
 
 
-def _of_slot(server: Server, slot: Slot | None, name: str, free: tuple[int, int]) -> Iterator[Finding]:
+def _of_slot(
+    server: Server, slot: Slot | None, name: str, free: tuple[int, int], publication: Publication | None
+) -> Iterator[Finding]:
     keep = int(server.settings.get("max_slot_wal_keep_size", "-1"))
     if keep < 0:
         yield Finding(
@@ -137,6 +139,13 @@ def _of_slot(server: Server, slot: Slot | None, name: str, free: tuple[int, int]
         yield Finding(
             path=f"slot {name}",
             message=f"the server has given it up ({slot.trouble}); changes since then are lost to us",
+            hint="Drop it, run `concord setup`, then `concord backfill`.",
+            sql=f"select pg_catalog.pg_drop_replication_slot('{name}');",
+        )
+    elif publication is None and (slot.database, slot.plugin) == (server.database, "pgoutput"):
+        yield Finding(
+            path=f"slot {name}",
+            message="it stands without a publication, and a new one does not fit an older slot",
             hint="Drop it, run `concord setup`, then `concord backfill`.",
             sql=f"select pg_catalog.pg_drop_replication_slot('{name}');",
         )
@@ -205,12 +214,22 @@ def _of_publication(
         else:
             yield Finding(path=path, message="it does not exist", hint="Run `concord setup`.", by_setup=True)
         return
-    if not rights.owns_publication and len(existing) < len(wanted):
+    steps = [step.summary for step in publication_steps(server, publication, name, existing)]
+    if not rights.owns_publication and (steps or len(existing) < len(wanted)):
+        what = ", ".join(steps) or "publish the marker"
         yield Finding(
             path=path,
-            message=f"it belongs to another than user {server.user}, who must add tables to it",
+            message=f"user {server.user} may not alter it, which set-up has to: {what}",
             hint="Give it to our user, then run `concord setup`.",
             sql=give,
+        )
+    if not publication.via_root:
+        yield Finding(
+            path=path,
+            message="it publishes changes of a partition under the partition's name, which nobody mapped",
+            hint="Run `concord setup`.",
+            sql=f"alter publication {quoted(name)} set (publish_via_partition_root = true);",
+            is_fatal=any(table.kind == "p" for table in catalog.tables.values()),
         )
     missing = [op for op in _OPERATIONS if op not in publication.operations]
     if missing:

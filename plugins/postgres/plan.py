@@ -22,7 +22,7 @@ from plugins.postgres.catalog import (
     quoted_table,
     split_name,
 )
-from plugins.postgres.position import format_lsn
+from plugins.postgres.position import cure, format_lsn
 from plugins.postgres.server import Publication, Server, Slot
 
 IDENTITY: Final = ("concord", "identity")
@@ -102,8 +102,14 @@ def publication_steps(
         yield Step(summary="publish partitions as their table", sql=sql)
 
 
-def slot_steps(slot: Slot | None, name: str, *, system: str) -> Iterator[Step]:
-    """The slot where there is none. Raises `PositionLost` for one that the server has given up: never made anew."""
+def slot_steps(
+    server: Server, slot: Slot | None, name: str, publication: Publication | None, *, system: str
+) -> Iterator[Step]:
+    """The slot where there is none. Raises `PositionLost` for one that cannot be read any more: never made anew.
+
+    A slot is older than a publication that is still to be made. Up to version 17 the walsender would fail on what was
+    written in between, for ever; since 18 it would pass over it.
+    """
     if slot is None:
         yield Step(
             summary="keep the log from here on",
@@ -113,7 +119,14 @@ def slot_steps(slot: Slot | None, name: str, *, system: str) -> Iterator[Step]:
         raise PositionLost(
             f"system {system}: the server has given up replication slot {slot.name} ({slot.trouble}),"
             f" at {format_lsn(slot.confirmed_lsn)}",
-            hint=f"Drop it (select pg_drop_replication_slot({literal(slot.name)});), set up again, then backfill.",
+            hint=cure(system, slot.name),
+            slot=slot.name,
+        )
+    elif publication is None and slot.database == server.database and slot.plugin == "pgoutput":
+        raise PositionLost(
+            f"system {system}: there is no publication, and replication slot {slot.name} stands: a new publication does"
+            " not fit an older slot",
+            hint=cure(system, slot.name),
             slot=slot.name,
         )
 

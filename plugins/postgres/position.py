@@ -10,7 +10,8 @@ snapbuild.c). So
     (lsn - 1, WHOLE)    token: lsn                         the log holds no commit before `lsn` that was not handed out
 
 and the token's LSN is always the one to resume at and the one to confirm. Beside it stand timeline and system
-identifier: a server that was restored to an earlier moment counts LSNs again that it has already used.
+identifier: a server that was restored to an earlier moment counts LSNs again that it has already used. And the
+publication's object id: one that was dropped and made again has the same name and has not sent what changed meanwhile.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ EPOCH_MICROSECONDS: Final = 946_684_800_000_000
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """Which log an LSN counts in: the cluster's system identifier and its timeline."""
+    """Which log an LSN counts in: the cluster's system identifier and its timeline. `publication`: the object id of the
+    one by which it is read, 0 where that is not known."""
 
     identifier: str
     timeline: int
+    publication: int = 0
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +76,13 @@ def resume_at(position: Position, *, system: str) -> Resume:
         final_lsn, index = position.order
         words = position.token.split()
         cluster = Cluster(identifier=words[2], timeline=int(words[1])) if len(words) > 1 else None
+        if cluster is not None and len(words) > 3:
+            cluster = msgspec.structs.replace(cluster, publication=int(words[3]))
         lsn = parse_lsn(words[0]) if words else final_lsn + (index == WHOLE)
     except (ValueError, IndexError) as error:
         raise PositionLost(
             f"system {system}: the stored position is none of a PostgreSQL log",
-            hint="Run `concord backfill` for this system, or restore the hub that belongs to it.",
+            hint=f"Run `concord backfill {system}`, or restore the hub that belongs to it.",
             position=position.order,
         ) from error
     if index == WHOLE:
@@ -85,5 +90,12 @@ def resume_at(position: Position, *, system: str) -> Resume:
     return Resume(lsn=lsn, final_lsn=final_lsn, skip=index, cluster=cluster)
 
 
+def cure(system: str, slot: str | None = None) -> str:
+    """What helps when the log behind our position cannot be had. `slot`: it stands and cannot be used any more; only a
+    person drops it, since what it holds is lost with it."""
+    drop = f"select pg_drop_replication_slot('{slot}'); then " if slot else ""
+    return f"Run: {drop}`concord setup {system}`, then `concord backfill {system}`: changes may have been missed."
+
+
 def _token(lsn: int, cluster: Cluster) -> str:
-    return f"{format_lsn(lsn)} {cluster.timeline} {cluster.identifier}"
+    return f"{format_lsn(lsn)} {cluster.timeline} {cluster.identifier} {cluster.publication}"

@@ -52,9 +52,10 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
-    """`operations`: of insert, update, delete, truncate. `has_generated`: stored generated columns are sent.
-    `has_marker_table`: there is our marker, which must be published."""
+    """`id`: its object id. `operations`: of insert, update, delete, truncate. `has_generated`: stored generated columns
+    are sent. `has_marker_table`: there is our marker, which must be published."""
 
+    id: int
     name: str
     is_for_all: bool
     operations: frozenset[str]
@@ -128,6 +129,7 @@ async def load_publication(connection: Connection, name: str) -> Publication | N
     for schema, table, row_filter, columns in await (await connection.execute(_PUBLISHED, [name])).fetchall():
         tables[schema, table] = Published(row_filter=row_filter, columns=tuple(columns) if columns else None)
     return Publication(
+        id=int(publication["oid"]),
         name=name,
         is_for_all=publication["puballtables"],
         operations=frozenset(

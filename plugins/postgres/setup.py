@@ -150,5 +150,5 @@ class PostgresSystem:
         slot = await load_slot(connection, slot_is)
         return [
             *publication_steps(server, publication, name, published_tables(catalog, tables, role)),
-            *slot_steps(slot, slot_is, system=site.name),
+            *slot_steps(server, slot, slot_is, publication, system=site.name),
         ]

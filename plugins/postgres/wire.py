@@ -25,7 +25,7 @@ from plugins.postgres.catalog import Connection, quoted
 from plugins.postgres.config import PostgresConfig, psycopg_parameters
 from plugins.postgres.connect import CLOSE_SECONDS_MAX, translated
 from plugins.postgres.errors import translate
-from plugins.postgres.position import EPOCH_MICROSECONDS, format_lsn
+from plugins.postgres.position import EPOCH_MICROSECONDS, cure, format_lsn
 
 _KEEPALIVE: Final = struct.Struct(">cQqB")
 _STATUS: Final = struct.Struct(">cQQQqB")
@@ -41,9 +41,10 @@ class Wire:
     that the next status reports as durable.
     """
 
-    def __init__(self, pgconn: pq.abc.PGconn, *, system: str, confirmed: int) -> None:
+    def __init__(self, pgconn: pq.abc.PGconn, *, system: str, slot: str, confirmed: int) -> None:
         self._pgconn = pgconn
         self._system = system
+        self._slot = slot
         self.wal_end = confirmed
         self.confirmed = confirmed
         self.is_open = True
@@ -129,7 +130,16 @@ class Wire:
         result = self._pgconn.get_result()
         if result is None or result.status != pq.ExecStatus.FATAL_ERROR:
             return SystemUnreachable(f"system {self._system}: the server ended the log's stream")
-        return _refused(result, self._system, "read the log")
+        error = _ServerError(result)
+        if error.sqlstate == "42704":
+            # Up to version 17. A walsender looks its publication up as of the change it has come to.
+            return PositionLost(
+                f"system {self._system}: the log behind our position is from when there was no publication"
+                f" (sqlstate {error.sqlstate}): {error.message}",
+                hint=cure(self._system, self._slot),
+                sqlstate=error.sqlstate,
+            )
+        return _refused(error, self._system, self._slot, "read the log")
 
 
 @asynccontextmanager
@@ -171,24 +181,30 @@ async def start_replication(connection: Connection, *, system: str, slot: str, p
     if result is None or result.status != pq.ExecStatus.COPY_BOTH:
         if result is None or result.status != pq.ExecStatus.FATAL_ERROR:
             raise SystemUnreachable(f"system {system}: the server did not start replication")
-        raise _refused(result, system, f"start replication from slot {slot}")
-    return Wire(pgconn, system=system, confirmed=lsn)
+        raise _refused(_ServerError(result), system, slot, f"start replication from slot {slot}")
+    return Wire(pgconn, system=system, slot=slot, confirmed=lsn)
 
 
-def _refused(result: pq.abc.PGresult, system: str, doing: str) -> ConcordError:
-    state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-    if state in ("55000", "58P01"):
+def _refused(error: _ServerError, system: str, slot: str, doing: str) -> ConcordError:
+    if error.sqlstate in ("55000", "58P01"):
         return PositionLost(
-            f"system {system}: the server no longer holds the log behind our position (sqlstate {state})",
-            hint="Run `concord backfill` for this system after setting it up anew.",
-            sqlstate=state,
+            f"system {system}: the server no longer holds the log behind our position (sqlstate {error.sqlstate}):"
+            f" {error.message}",
+            hint=cure(system, slot),
+            sqlstate=error.sqlstate,
         )
-    return translate(_ServerError(state), system=system, doing=doing)
+    return translate(error, system=system, doing=doing)
 
 
 class _ServerError(Exception):
     """What a result of libpq says, in the form that `translate` looks at."""
 
-    def __init__(self, state: str) -> None:
-        super().__init__(state)
-        self.sqlstate = state
+    def __init__(self, result: pq.abc.PGresult) -> None:
+        def said(field: pq.DiagnosticField) -> str:
+            return (result.error_field(field) or b"").decode(errors="replace")
+
+        self.sqlstate = said(pq.DiagnosticField.SQLSTATE)
+        self.message = said(pq.DiagnosticField.MESSAGE_PRIMARY)
+        # An output plugin's context says where in the log it stood, and no function raises there.
+        self.context = ""
+        super().__init__(self.sqlstate)

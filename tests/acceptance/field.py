@@ -159,6 +159,10 @@ class Field:
         assert self.server is not None
         return self.server.dsn(f"{self.prefix}_{system}")
 
+    def slot(self, system: str) -> str:
+        """Two fields in one server must not fight over names that are unique there."""
+        return f"{self.prefix}_{system}"
+
     def path(self, system: str) -> Path:
         """The file of a SQLite system."""
         return self.directory / f"{system}.sqlite"
@@ -205,8 +209,7 @@ class Field:
             if system in self.files:
                 config += ['plugin = "sqlite"', f'path = "{self.path(system).name}"']
             else:
-                # Two fields in one server must not fight over names that are unique there.
-                config += ['plugin = "postgres"', f'slot = "{self.prefix}_{system}"']
+                config += ['plugin = "postgres"', f'slot = "{self.slot(system)}"']
                 if "dsn =" not in options:
                     config.append(f'dsn = "{self.dsn(system)}"')
             config.append(options)

@@ -259,6 +259,33 @@ def test_a_secret_that_is_not_there_is_told_before_anything_starts(trouble: Trou
         flows(trouble, "secret")
 
 
+def test_a_publication_made_anew_is_told_and_what_it_missed_is_read(trouble: Trouble) -> None:
+    """By hand, while the daemon was down: what the hint says is enough, and nothing is missing after it."""
+    assert trouble.stop() == 0
+    trouble.ask("erp", "drop publication concord_erp")
+    # No log will have this one; a page has.
+    trouble.ask("erp", "insert into client (title, tel) values ('Missed Ltd', 'missed')")
+    trouble.ask("erp", "create publication concord_erp for table client, place, concord.marker")
+    trouble.start()
+    told = trouble.wait_lane("erp", "source", "halted")
+    trouble.check_told(told, "system erp", "publication concord_erp", "made again", "concord setup erp")
+    slot = trouble.field.slot("erp")
+    assert f"select pg_drop_replication_slot('{slot}'); then `concord setup erp`, then `concord backfill erp`" in told
+    trouble.ask("erp", "select pg_drop_replication_slot(?)", slot)
+    # The administrator's publication belongs to the administrator, and set-up has to alter it.
+    ended = trouble.concord("setup", "erp", code=7)
+    trouble.check_told(ended.stderr, "must be owner of publication concord_erp", "concord check erp", "run this again")
+    found = json.loads(trouble.concord("check", "erp", "--json", code=3).stdout)["findings"]
+    (owner,) = [f["sql"] for f in found if f["is_fatal"] and not f["by_setup"]]
+    trouble.ask("erp", owner)
+    trouble.concord("setup", "erp")
+    trouble.concord("backfill", "erp")
+    trouble.wait_row("fsm", "select 1 from client where tel = 'missed'")
+    trouble.wait_lane("erp", "source", "running")
+    with beside(trouble, "afterwards"):
+        flows(trouble, "afterwards")
+
+
 def test_connections_that_the_server_ends_are_made_again(trouble: Trouble) -> None:
     trouble.wait_lane("erp", "target", "running")
     ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like ?"

@@ -58,9 +58,17 @@ async def test_an_altered_publication_is_put_right(world: World) -> None:
     await world.setup("t")
     world.run("alter publication concord_crm set (publish = 'insert', publish_via_partition_root = false)")
     findings = fatal(await world.system.check(["t"], BOTH))
+    world.run("create table p (id int primary key) partition by list (id)")
+    told_of_partitions = [
+        f.is_fatal
+        for tables in (["t"], ["p"])
+        for f in await world.system.check(tables, BOTH)
+        if "partition's name" in f.message
+    ]
     await world.setup("t")
 
     assert "does not publish update, delete, truncate" in findings["publication concord_crm"].message
+    assert told_of_partitions == [False, True]
     assert await world.system.plan(["t"], BOTH) == ()
     assert fatal(await world.system.check(["t"], BOTH)) == {}
 
