@@ -174,14 +174,17 @@ def teardown(
     is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     is_json: JsonOption = False,
 ) -> None:
-    """Remove from one system everything that `setup` made. Its log position is lost with it.
+    """Remove from one system everything that `setup` made. Its log position and its marker are lost with it.
+
+    The hub remembers what it has delivered there: set up again, it refuses the system until the marker is put back,
+    for which this prints what the marker said; the plugin's chapter tells how.
 
     Example: concord teardown crm --yes
     """
     if not is_sure:
         typer.confirm(
             f"Remove slot, publication or triggers, marker and identity tables from {system}? "
-            "Changes made from then on are not captured",
+            "Changes made from then on are not captured, and this hub will not write to it again",
             abort=True,
             err=True,
         )

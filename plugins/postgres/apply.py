@@ -146,7 +146,7 @@ class PostgresSession:
             return TargetUnready(
                 f"system {system} belongs to another hub: its marker names hub {hub}, and ours is hub {hub_id}",
                 hint=f"Point [hub] path at that hub, or restore that hub; to give {system} to this one for good,"
-                f" run `concord teardown {system}` and `concord setup {system}`.",
+                f" run `concord teardown {system}` and `concord setup {system}`; then start the daemon again.",
                 system=system,
                 hub=hub,
             )
@@ -162,6 +162,6 @@ class PostgresSession:
 def _unready(system: str) -> TargetUnready:
     return TargetUnready(
         f"system {system}: the tables concord.marker and concord.identity are missing or without their rows",
-        hint="Run `concord setup`.",
+        hint=f"Run `concord setup {system}`, then start the daemon again.",
         system=system,
     )

@@ -17,7 +17,7 @@ from plugins.postgres.catalog import MARKER, Connection, joined_name, load_catal
 from plugins.postgres.check import find_problems
 from plugins.postgres.config import PostgresConfig, publication_name, slot_name
 from plugins.postgres.connect import connected, translated
-from plugins.postgres.plan import literal, publication_steps, published_tables, slot_steps, target_steps
+from plugins.postgres.plan import IDENTITY, literal, publication_steps, published_tables, slot_steps, target_steps
 from plugins.postgres.position import before
 from plugins.postgres.server import load_cluster, load_publication, load_server, load_slot
 from plugins.postgres.snapshot import snapshot
@@ -69,7 +69,8 @@ class PostgresSystem:
                     # Slots are the server's, not a database's: this one is that of another installation.
                     slot = None
                 publication = await load_publication(connection, publication_name(site, config))
-                ours = await load_catalog(connection, ["concord.marker", "concord.identity"])
+                ours = await load_catalog(connection, [joined_name(*MARKER), joined_name(*IDENTITY)])
+                marker = await _marker_said(connection) if joined_name(*MARKER) in ours.tables else ""
             if slot is not None and slot.is_active:
                 raise SystemUnreachable(
                     f"system {site.name}: replication slot {slot.name} is in use", hint="Stop the daemon first."
@@ -80,7 +81,12 @@ class PostgresSystem:
             if publication is not None:
                 sql = f"drop publication {quoted(publication.name)};"
                 steps.append(Step(summary=f"drop publication {publication.name}", sql=sql))
-            steps += [Step(summary=f"drop table {name}", sql=f"drop table {name};") for name in sorted(ours.tables)]
+            # What the marker said is wanted if the same hub is to take the system back.
+            said = {joined_name(*MARKER): marker}
+            steps += [
+                Step(summary=f"drop table {name}{said.get(name, '')}", sql=f"drop table {name};")
+                for name in sorted(ours.tables)
+            ]
             if ours.tables:
                 # Without cascade: what somebody else has put there keeps the schema.
                 steps.append(Step(summary="drop schema concord", sql="drop schema concord restrict;"))
@@ -152,3 +158,8 @@ class PostgresSystem:
             *publication_steps(server, publication, name, published_tables(catalog, tables, role)),
             *slot_steps(server, slot, slot_is, publication, system=site.name),
         ]
+
+
+async def _marker_said(connection: Connection) -> str:
+    row = await (await connection.execute("select hub, seq from concord.marker where id = 1")).fetchone()
+    return f", which says hub {row[0]}, seq {row[1]}" if row is not None and row[0] is not None else ""

@@ -66,11 +66,15 @@ class Snapshot:
         catalog = await load_catalog(self._connection, [table])
         found, shape = catalog.tables.get(table), catalog.shape(table, generated=generated)
         if found is None or shape is None:
-            raise SourceUnready(f"table {table} does not exist", hint="Take it out of the mapping.", table=table)
+            raise SourceUnready(
+                f"table {table} does not exist",
+                hint="Take it out of the mapping, then start the daemon again.",
+                table=table,
+            )
         if not shape.key:
             raise SourceUnready(
                 f"table {table} has no primary key, so its rows cannot be read in order",
-                hint="Give it a primary key, or a unique index as replica identity.",
+                hint="Give it a primary key, or a unique index as replica identity; then start the daemon again.",
                 table=table,
             )
         if after is not None and len(after) != len(shape.key):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Generator, Iterator
@@ -284,6 +285,30 @@ def test_a_publication_made_anew_is_told_and_what_it_missed_is_read(trouble: Tro
     trouble.wait_lane("erp", "source", "running")
     with beside(trouble, "afterwards"):
         flows(trouble, "afterwards")
+
+
+def test_a_system_torn_down_and_set_up_again_is_refused_until_its_marker_is_put_back(trouble: Trouble) -> None:
+    """As the plugin's chapter says: only a person knows that the tables are those that were delivered to."""
+    with beside(trouble, "torn"):
+        flows(trouble, "torn")
+    assert trouble.stop() == 0
+    removed = trouble.concord("teardown", "erp", "--yes").stdout
+    said = re.search(r"drop table concord\.marker, which says hub (\S+), seq (\d+)", removed)
+    assert said is not None, removed
+    trouble.concord("setup", "erp")
+    trouble.start()
+    told = trouble.wait_lane("erp", "target", "halted")
+    trouble.check_told(told, "system erp", "marker 0", f"the hub has delivered {said[2]}")
+    assert trouble.stop() == 3
+    trouble.ask("erp", "update concord.marker set hub = ?, seq = ? where id = 1", said[1], int(said[2]))
+    trouble.start()
+    assert "past our position" in trouble.wait_lane("erp", "source", "halted")
+    trouble.concord("backfill", "erp")
+    with beside(trouble, "back"):
+        flows(trouble, "back")
+    trouble.run("erp", "update client set addr_city = 'Backtown' where tel = 'back'")
+    trouble.wait_row("fsm", "select 1 from client where addr_city = 'Backtown'")
+    trouble.wait_lane("erp", "source", "running")
 
 
 def test_connections_that_the_server_ends_are_made_again(trouble: Trouble) -> None:
