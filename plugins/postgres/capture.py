@@ -27,6 +27,7 @@ from plugins.postgres.connect import connected, translated
 from plugins.postgres.decode import RelationMessage, decode_relation
 from plugins.postgres.gather import Gatherer, Relation, Stop
 from plugins.postgres.position import Cluster, Resume, before, cure, format_lsn, parse_lsn, resume_at
+from plugins.postgres.reshaped import describe_change
 from plugins.postgres.server import Publication, Server, Slot, load_publication, load_server, load_slot
 from plugins.postgres.snapshot import snapshot
 from plugins.postgres.spool import Spool
@@ -370,8 +371,8 @@ class PostgresFeed:
             shape=shape,
             is_verified=name in self._verify,
         )
-        if previous is not None and previous.shape != shape:
-            self._gatherer.event(EventKind.RESHAPED, name, shape, "its columns are not what they were")
+        if previous is not None and previous.shape is not None and previous.shape != shape:
+            self._gatherer.event(EventKind.RESHAPED, name, shape, describe_change(previous.shape, shape))
         self._relations[name] = (sent, relation)
         self._gatherer.install(relation)
 

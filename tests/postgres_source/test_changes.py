@@ -135,6 +135,10 @@ async def test_a_new_shape_is_told_and_starts_a_segment(world: World) -> None:
     assert [shape.columns[2].kind for shape in shapes] == [Kind.INTEGER, Kind.DECIMAL, Kind.DECIMAL]
     assert [shape.columns[2].scale for shape in shapes] == [None, 2, 2]
     assert segments[1].events[0].shape == shapes[1]
+    details = [segment.events[0].detail for segment in segments[1:]]
+    assert details[0].startswith("column gone dropped, column n added (numeric")
+    assert "column n dropped, column m added (numeric" in details[1]
+    assert "column v is character varying(9), was" in details[1]
 
 
 async def test_shape_changes_while_the_feed_runs(world: World) -> None:
@@ -150,6 +154,7 @@ async def test_shape_changes_while_the_feed_runs(world: World) -> None:
     assert flat(after) == [("I", "t", ("2", "b", "w"))]
     (segment,) = [segment for batch in after for segment in batch.segments]
     assert [event.kind for event in segment.events] == [EventKind.RESHAPED]
+    assert segment.events[0].detail == "column w added (text)"
     assert segment.tables["t"].shape == (await world.system.shapes(["t"]))["t"]
 
 
@@ -168,6 +173,35 @@ async def test_a_new_label_of_an_enum_is_told_without_a_row(world: World) -> Non
     shape = batch.segments[0].events[0].shape
     assert shape is not None
     assert shape.columns[1].labels == ("a", "b")
+    assert batch.segments[0].events[0].detail == "column m allows b now"
+
+
+async def test_what_became_of_a_table_is_told_column_by_column(world: World) -> None:
+    world.run("create table t (id int not null, a int, b text, c int, primary key (id))")
+    await world.setup("t")
+    changes = {
+        "alter table t alter a type bigint, drop b": "column b dropped, column a is bigint, was integer",
+        "alter table t alter c set not null, alter c set default 5": "column c must not be null now, has a default now",
+        "alter table t alter c drop not null, alter c drop default": "column c may be null now,"
+        " has no default any more",
+        "alter table t add unique (a)": "its unique constraints are others",
+        "alter table t drop constraint t_pkey, add primary key (id, c)": "column c must not be null now,"
+        " key is (id, c), was (id)",
+        "create trigger x before insert on t for each row execute function suppress_redundant_updates_trigger()": "it"
+        " has triggers now",
+    }
+    told: list[str] = []
+    async with world.feed("t") as feed:
+        assert isinstance(feed, PostgresFeed)
+        world.run("insert into t values (1, 1, 'x', 1)")
+        await drain(feed, world.end())
+        for change in changes:
+            # New columns are told by the log with the next row, the rest by a look.
+            world.run(change, "update t set a = a + 1")
+            await feed.look()
+            batches = await drain(feed, world.end())
+            told += [e.detail for batch in batches for segment in batch.segments for e in segment.events]
+    assert told == list(changes.values())
 
 
 async def test_tables_that_vanish_or_are_taken_out_are_told_once(world: World) -> None:
