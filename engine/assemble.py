@@ -13,7 +13,7 @@ from crosswalk.mapping import SystemMapping, load_mapping
 from crosswalk.problems import near
 from engine.config.model import Config, SystemConfig
 from engine.daemon import Daemon, Member
-from engine.errors import ConfigError
+from engine.errors import ConfigError, no_such
 from engine.hub.sqlite import SqliteHub, open_hub, read_hub
 from engine.hub.transaction import HubTransaction
 from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
@@ -78,6 +78,19 @@ def _unplayed_owners(dictionary: Dictionary, mapped: set[str], roles: list[str])
         )
         for owner, names in fields.items()
     ]
+
+
+def named_system(config: Config, name: str) -> SystemConfig:
+    """Raises `Unknown` when the configuration has no such system."""
+    found = config.system(name)
+    if found is None:
+        raise no_such("system", name, (system.name for system in config.systems))
+    return found
+
+
+def chosen_systems(config: Config, name: str | None) -> tuple[SystemConfig, ...]:
+    """The one that is named, all without a name."""
+    return config.systems if name is None else (named_system(config, name),)
 
 
 def role_of(config: SystemConfig) -> Role:

@@ -5,6 +5,7 @@ Commands import what they need when they run: `concord --help` must not wait for
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -32,6 +33,7 @@ app.command("compare")(running.compare)
 app.command("conflicts")(deciding.conflicts)
 app.add_typer(deciding.parked_app, name="parked")
 app.add_typer(deciding.review_app, name="review")
+app.command("rewrite")(deciding.rewrite)
 app.command("backfill")(deciding.backfill)
 app.command("explain")(deciding.explain)
 app.command("plugins")(prepare.plugins)
@@ -45,7 +47,18 @@ def main() -> None:
     if not __debug__:
         sys.stderr.write("error: concord relies on its assertions and does not run with python -O\n")
         raise SystemExit(Exit.USAGE)
-    app()
+    code: str | int | None = Exit.OK
+    try:
+        app()
+    except SystemExit as ending:
+        code = ending.code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would try once more when it ends, and say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.PIPE_CLOSED
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

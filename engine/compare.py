@@ -104,7 +104,7 @@ class Comparison:
         canonicalizer = Canonicalizer(part)
         seen_rids: set[int] = set()
         after: tuple[str, ...] | None = None
-        pending = self._pending(part)
+        pending, parked = self._pending(part), self._parked(part)
         while True:
             page = await system.page(place.place.table, after, PAGE_ROWS)
             reader = canonicalizer.reader(place, page.shape)
@@ -122,19 +122,19 @@ class Comparison:
                     continue
                 result.rows += 1
                 rid = rids.get(key)
+                if rid is not None:
+                    seen_rids.add(rid)
                 if i in read.problems:
                     self._add(result, place, key, rid, "unreadable", None, read.problems[i].message)
                     continue
                 assert record is not None
-                if rid is not None:
-                    seen_rids.add(rid)
                 held = None if stored is None else partial(stored.is_of, key, page.rows[i], record)
-                self._row(result, part, place, key, rid, record, known, pending, held)
+                self._row(result, part, place, key, rid, record, known, pending, parked, held)
             progress(place.place.table, result.rows)
             after = page.last_key
             if after is None:
                 break
-        self._missing(result, part, place, seen_rids, pending)
+        self._missing(result, part, place, seen_rids, pending, parked)
         return result
 
     def _referred(self, records: Iterable[CanonicalRow | None], index: int, place: int) -> dict[str, int]:
@@ -147,6 +147,11 @@ class Comparison:
         last = self.tx.last_seq
         return {entry.rid for entry in self.tx.read_journal(cursor, last)} if last > cursor else set()
 
+    def _parked(self, part: SystemPart) -> set[int]:
+        """Records that this system refused, and that wait. One that was given up does not."""
+        rows = self.tx.rows("select rid from parked where direction = 'target' and system = ?", (part.id,))
+        return {rid for (rid,) in rows}
+
     def _row(
         self,
         result: Agreement,
@@ -157,6 +162,7 @@ class Comparison:
         record: CanonicalRow,
         known: dict[int, dict[str, int]],
         pending: set[int],
+        parked: set[int],
         is_stored: Callable[[int, Entry], bool] | None,
     ) -> None:
         if rid is None:
@@ -182,7 +188,7 @@ class Comparison:
         elif fields == [ALIVE] and entry.value(ALIVE) is False:
             self._add(result, place, key, rid, "deleted", None, "the record is deleted, the row is there")
         else:
-            kind = "parked" if rid in self.tx.stretched(part.id) else "field"
+            kind = "parked" if rid in parked else "field"
             names = ", ".join(place.entity.fields[n].name for n in fields)
             self._add(result, place, key, rid, kind, names, "")
 
@@ -208,7 +214,13 @@ class Comparison:
         return overlay is not None and overlay.stamp is not None and overlay.value == held
 
     def _missing(
-        self, result: Agreement, part: SystemPart, place: PlacePart, present: set[int], pending: set[int]
+        self,
+        result: Agreement,
+        part: SystemPart,
+        place: PlacePart,
+        present: set[int],
+        pending: set[int],
+        parked: set[int],
     ) -> None:
         """Living records that have, or should have, a row here and have none."""
         last = self.tx.last_seq
@@ -243,7 +255,7 @@ class Comparison:
                 if rid in pending:
                     result.on_their_way += 1
                     continue
-                kind = "parked" if rid in self.tx.stretched(part.id) else "missing"
+                kind = "parked" if rid in parked else "missing"
                 self._add(result, place, keys.get(rid, ""), rid, kind, None, "no row")
 
     def _add(

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import anyio
+from anyio.abc import TaskStatus
 
 from engine.errors import ConcordError, Disposition, Fenced, HubError, TargetUnready
 from engine.hub.sqlite import SqliteHub
@@ -115,6 +116,7 @@ class Daemon:
         self.flow = Flow(hub=hub, topology=topology, signals=self.signals, hooks=hooks)
         self.lanes = list(self._make_lanes())
         self._ending = Ending()
+        self._attempts_max: int | None = None
         self._drain = anyio.Event()
         self._stop_now = anyio.Event()
         self._rows = {part: [0, 0] for part in topology.systems}
@@ -129,16 +131,21 @@ class Daemon:
             if target is not None:
                 yield Lane(member, "target", lambda p=part, y=system, t=target: run_target(self.flow, p, y, t))
 
-    async def run(self, *, until_settled: bool = False, with_signals: bool = True) -> Ending:
-        """Run until a signal, `stop()`, or with `until_settled` until every lane has nothing left to do."""
+    async def run(
+        self, *, until_settled: bool = False, with_signals: bool = True, attempts_max: int | None = None
+    ) -> Ending:
+        """Run until a signal, `stop()`, or with `until_settled` until every lane has nothing left to do. A lane that
+        has failed `attempts_max` times in a row is halted, though what it met may pass."""
+        self._attempts_max = attempts_max
         self._last_seq = await self.hub.read(lambda tx: tx.last_seq)
-        self.log.event("daemon.started", systems=len(self.members), lanes=len(self.lanes), epoch=self.hub.epoch)
         async with anyio.create_task_group() as tasks:
+            # First: whoever reads that the daemon has started may tell it to stop.
+            if with_signals:
+                await tasks.start(self._watch_signals)
+            self.log.event("daemon.started", systems=len(self.members), lanes=len(self.lanes), epoch=self.hub.epoch)
             sources, targets = anyio.CancelScope(), anyio.CancelScope()
             tasks.start_soon(self._run_group, "source", sources)
             tasks.start_soon(self._run_group, "target", targets)
-            if with_signals:
-                tasks.start_soon(self._watch_signals)
             tasks.start_soon(self._watch_stop_now, tasks.cancel_scope)
             tasks.start_soon(self._answer_requests)
             tasks.start_soon(self._measure)
@@ -255,7 +262,8 @@ class Daemon:
             if clock.monotonic() - started > RECOVERED_SECONDS:
                 lane.attempts = 0
             lane.attempts += 1
-            if failure.disposition is not Disposition.RETRY:
+            is_hopeless = self._attempts_max is not None and lane.attempts >= self._attempts_max
+            if failure.disposition is not Disposition.RETRY or is_hopeless:
                 await self._note(lane, LaneState.HALTED, failure)
                 lane.tried.set()
                 if isinstance(failure, Fenced):
@@ -312,9 +320,10 @@ class Daemon:
             # The hub itself is what fails; the log has the line, and the lane's own pause is all there is to do.
             self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
 
-    async def _watch_signals(self) -> None:
+    async def _watch_signals(self, *, task_status: TaskStatus[None]) -> None:
         """SIGTERM or the first SIGINT drains, the second SIGINT stops now; what is cut off is done at the next run."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
             async for number in signals:
                 if self._drain.is_set() and number == signal.SIGINT:
                     self._ending.signal = number

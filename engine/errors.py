@@ -19,7 +19,9 @@
     │   ├── TargetBusy      RETRY  deadlock, lock timeout, read-only, full, shutting down
     │   ├── RowRefused      PARK   the target will not have this row
     │   └── MarkerAhead     HALT   a target's marker and the hub contradict each other
-    └── ValueRefused        PARK   a value that the mapping cannot carry without loss
+    ├── ValueRefused        PARK   a value that the mapping cannot carry without loss
+    ├── Unknown             HALT   a person named something that there is not
+    └── NotNow              HALT   what a person asks for cannot be done as things are
 
 A message is lower case, says what was found and what was wanted, and names system, table, key and field; never a
 row's value, never a secret. `hint` is one imperative sentence: the operator's next step.
@@ -27,8 +29,12 @@ row's value, never a secret. `hint` is one imperative sentence: the operator's n
 
 from __future__ import annotations
 
+import difflib
 import enum
+from collections.abc import Iterable
 from typing import ClassVar
+
+NAMES_MAX = 30
 
 
 class Disposition(enum.Enum):
@@ -196,3 +202,24 @@ class ValueRefused(ConcordError):
 
     disposition = Disposition.PARK
     code = "value.refused"
+
+
+class Unknown(ConcordError):
+    """A person named something that there is not."""
+
+    code = "unknown"
+
+
+class NotNow(ConcordError):
+    """What a person asks for exists and cannot be done as things are."""
+
+    code = "not_now"
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> Unknown:
+    """The error for a name that is none of those known; it says the nearest, or what there is."""
+    names = sorted(known)
+    found = difflib.get_close_matches(name, names, n=1)
+    more = f" and {len(names) - NAMES_MAX:,} more" if len(names) > NAMES_MAX else ""
+    there_is = f"There is {', '.join(names[:NAMES_MAX])}{more}." if names else "There is none."
+    return Unknown(f"there is no {what} {name!r}", hint=f"Did you mean {found[0]!r}?" if found else there_is)

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from engine.errors import ConcordError
+from engine.errors import ConcordError, NotNow, Unknown, no_such
 from engine.hub.transaction import HubTransaction
-from engine.model.record import Value, bits
+from engine.model.entity import ALIVE
+from engine.model.record import Entry, Value, bits
 from engine.pipeline.again import append_again
 from engine.pipeline.backfill import order_backfill
+from engine.pipeline.gather import document
 from engine.pipeline.settle import has_left, retry
 from engine.pipeline.slow import Slow
-from engine.pipeline.topology import Topology
+from engine.pipeline.topology import PlacePart, SystemPart, Topology
+from engine.ports import KeyRule
 
 BACKFILL = "backfill"
 
@@ -35,14 +38,9 @@ class Wish(msgspec.Struct, frozen=True):
 _decode_wish = msgspec.msgpack.Decoder(Wish).decode
 
 
-class Unknown(ConcordError):
-    """A person named something that the hub does not have."""
-
-    code = "unknown"
-
-
 def carry_out(tx: HubTransaction, topology: Topology, wish: Wish, actor: str) -> str:
-    """Do it and say in a sentence what was done. Raises `Unknown` when there is no such thing."""
+    """Do it and say in a sentence what was done. Raises `Unknown` when there is no such thing, `NotNow` when it cannot
+    be done as things are."""
     answer = ACTIONS[wish.action](tx, topology, wish)
     tx.mark_boundary()
     tx.write(
@@ -65,17 +63,17 @@ def answer_requests(tx: HubTransaction, topology: Topology) -> Answered:
     """Carry out what commands have asked for since."""
     answered = Answered()
     waiting = tx.rows("select id, actor, doc from request where done_at is null order by id")
-    for number, actor, document in waiting:
-        wish = _decode_wish(document)
+    for number, actor, packed in waiting:
+        wish = _decode_wish(packed)
         answered.count += 1
         try:
-            answer, is_ok = carry_out(tx, topology, wish, actor), True
+            answer, hint, code = carry_out(tx, topology, wish, actor), "", None
             answered.read_again.update(_read_again(tx, topology, wish))
         except ConcordError as error:
-            answer, is_ok = str(error), False
+            answer, hint, code = error.message, error.hint, error.code
         tx.write(
-            "update request set done_at = ?, answer = ?, is_ok = ? where id = ?",
-            (tx.clock.now(), answer, is_ok, number),
+            "update request set done_at = ?, answer = ?, is_ok = ?, hint = ?, code = ? where id = ?",
+            (tx.clock.now(), answer, code is None, hint, code, number),
         )
     return answered
 
@@ -84,8 +82,14 @@ def _read_again(tx: HubTransaction, topology: Topology, wish: Wish) -> list[str]
     """The sources that a wish which was carried out is about."""
     if wish.action == BACKFILL:
         return [wish.choice]
-    found = tx.rows("select system from parked where id = ? and direction = 'source'", (wish.id,))
-    return [topology.systems[system].name for (system,) in found] if wish.action == "parked.retry" else []
+    if wish.action == "parked.retry":
+        found = tx.rows("select system from parked where id = ? and direction = 'source'", (wish.id,))
+    elif wish.action == "parked.retry_all":
+        found = tx.rows("select distinct system from parked where direction = 'source'")
+    else:
+        return []
+    names = [topology.systems[system].name for (system,) in found if system in topology.systems]
+    return [name for name in names if wish.choice in ("", name)]
 
 
 def _retry_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
@@ -95,10 +99,36 @@ def _retry_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
     direction, system, rid = found[0]
     if direction == "source":
         name = topology.systems[system].name
-        return f"what is set aside of {name} is read again at once, or when the daemon starts"
+        return f"what is set aside of {name} is read again"
     if not retry(tx, topology, topology.systems[system], rid):
         return f"record {rid} is on its way to {topology.systems[system].name} already"
     return f"record {rid} is journalled again for {topology.systems[system].name}"
+
+
+def _retry_all(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    parts = [named_system(topology, wish.choice)] if wish.choice else list(topology.systems.values())
+    count = 0
+    for part in parts:
+        found = tx.rows("select direction, rid from parked where system = ? order by id", (part.id,))
+        count += len(found)
+        for direction, rid in found:
+            if direction == "target":
+                retry(tx, topology, part, rid)
+    what = "1 parked record is" if count == 1 else f"{count:,} parked records are"
+    return f"{what} tried again{f' at {wish.choice}' if wish.choice else ''}"
+
+
+def dropped(system: str, record: int | None) -> str:
+    """What becomes of a parked record that is given up, and how to undo that."""
+    if record is None:
+        return (
+            f"the row of {system} stays unread until it changes, and what it says reaches nobody; `concord compare`"
+            f" shows it, `concord backfill {system}` reads it after all"
+        )
+    return (
+        f"{system} keeps what it has of the record until that changes again; `concord compare` shows the difference,"
+        f" `concord rewrite {record} --system {system}` writes the record there after all"
+    )
 
 
 def _drop_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
@@ -109,12 +139,12 @@ def _drop_parked(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
     name = topology.systems[system].name
     if direction == "source":
         tx.unpark_key(place, key)
-        return f"the row of {name} that could not be read is given up; its next change is read as usual"
+        return f"given up: {dropped(name, None)}"
     entry = tx.current(rid)
     if entry is None or not has_left(tx, topology.systems[system], entry):
         tx.close_stretch(system, rid, tx.last_seq + 1)
     tx.write("delete from parked where id = ?", (wish.id,))
-    return f"record {rid} is given up at {name} as it is; its next change is delivered as usual"
+    return f"record {rid} is given up: {dropped(name, rid)}"
 
 
 def _review(tx: HubTransaction, wish: Wish) -> tuple[int, int, str, int, list[int]]:
@@ -135,7 +165,7 @@ def _link(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
         raise Unknown(f"record {wish.rid} is no candidate of review {wish.id}", hint=f"Choose one of {listed}.")
     linked = tx.linked_by(place, chosen)
     if linked is not None and linked[1] == 0:
-        raise Unknown(
+        raise NotNow(
             f"record {chosen} has another row in that table by now, which a user made",
             hint=f"Run `concord explain {chosen}` and decide again.",
         )
@@ -183,18 +213,76 @@ def _choose(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
     return f"conflict {wish.id}: the other value is taken and goes to every system"
 
 
+def _rewrite(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    """Journal the record's present version for one system, whole. A row that is missing there is made again under the
+    key it had; a deletion by the system's users that is on its way was made before this and wins, as over any delivery.
+    """
+    part, rid = named_system(topology, wish.choice), tx.alias(wish.id)
+    entry = tx.current(rid)
+    if entry is None or entry.rid != rid:
+        raise Unknown(f"there is no record {wish.id}", hint="`concord compare` shows the numbers of records.")
+    _need_place(tx, part, entry)
+    if not retry(tx, topology, part, rid):
+        append_again(tx, entry, topology.entities[entry.entity].full, part.bit)
+    return f"record {rid} is written to {part.name} again, whole, as it is now"
+
+
+def _need_place(tx: HubTransaction, part: SystemPart, entry: Entry) -> None:
+    """Raises `NotNow` when a record is not written to a system."""
+    rid, places = entry.rid, part.places_of(entry.entity)
+    if not part.is_target:
+        raise NotNow(
+            f"system {part.name} is only read, never written to", hint='Say mode = "live" for it in concord.toml first.'
+        )
+    if not places:
+        raise NotNow(
+            f"record {rid} has no table at system {part.name}", hint=f"`concord mapping {part.name}` shows what has."
+        )
+    if rid in tx.undecided:
+        raise NotNow(f"record {rid} waits for a decision who it is", hint="Run `concord review list`.")
+    linked = [place for place in places if tx.linked_by(place.id, rid) is not None]
+    if any(rid in tx.left_of(place.id) for place in linked):
+        raise NotNow(
+            f"the row of record {rid} does not take part at system {part.name} now",
+            hint="The `where` of its [[table]] says which rows do.",
+        )
+    if not linked and not (entry.value(ALIVE) and any(_takes(place, entry) for place in places)):
+        raise NotNow(
+            f"record {rid} has no row at system {part.name} and is not to get one",
+            hint=f"`concord explain {rid}` shows whether it is deleted, `concord mapping {part.name}` who makes keys.",
+        )
+
+
+def _takes(place: PlacePart, entry: Entry) -> bool:
+    accepts = place.place.accepts(place.entity)
+    return place.place.key_rule is not KeyRule.NONE and (accepts is None or accepts(document(place, entry)))
+
+
 def _backfill(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
-    part = next((part for part in topology.systems.values() if part.name == wish.choice), None)
-    if part is None or not part.is_source:
-        names = ", ".join(part.name for part in topology.systems.values() if part.is_source)
-        raise Unknown(f"no system {wish.choice!r} is read", hint=f"There is {names}.")
+    part = named_system(topology, wish.choice)
+    if not part.is_source:
+        raise NotNow(
+            f"system {part.name} is only written to, never read",
+            hint='Say mode = "live" for it in concord.toml first; or `concord compare` shows what differs there.',
+        )
     order_backfill(tx, part)
-    return f"all {len(part.tables)} tables of {part.name} are read again as soon as the daemon runs"
+    tables = "the table" if len(part.tables) == 1 else f"all {len(part.tables)} tables"
+    return f"{tables} of {part.name} {'is' if len(part.tables) == 1 else 'are'} read again, beside the log"
+
+
+def named_system(topology: Topology, name: str) -> SystemPart:
+    """Raises `Unknown` when no system has this name."""
+    found = next((part for part in topology.systems.values() if part.name == name), None)
+    if found is None:
+        raise no_such("system", name, (part.name for part in topology.systems.values()))
+    return found
 
 
 ACTIONS: dict[str, Callable[[HubTransaction, Topology, Wish], str]] = {
     "parked.retry": _retry_parked,
+    "parked.retry_all": _retry_all,
     "parked.drop": _drop_parked,
+    "rewrite": _rewrite,
     "review.link": _link,
     "review.new": _keep_new,
     "conflict.choose": _choose,

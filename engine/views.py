@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from engine.errors import Unknown, no_such
 from engine.hub.transaction import HubTransaction
 from engine.model.record import CHANGE, Entry, Value, bits
 from engine.pipeline.topology import Topology
@@ -174,16 +175,14 @@ def field_names(tx: HubTransaction, entity: int) -> list[str]:
 def conflicts(
     tx: HubTransaction, *, record: int | None = None, only_open: bool = False, limit: int = 50
 ) -> list[ConflictRow]:
-    """The newest first."""
+    """The newest first. `limit` 0: all."""
     names = system_names(tx)
     entities: dict[int, str] = dict(tx.rows("select id, name from entity"))
-    where = " and ".join(
-        clause for clause, wanted in (("rid = :rid", record is not None), ("is_open", only_open)) if wanted
-    )
+    where, bindings = _which_conflicts(record, only_open=only_open)
     rows = tx.rows(
         "select id, entity, rid, mask, rule, winner, winner_values, winner_time, loser, loser_values, loser_time,"
-        f" recorded_at, is_open from conflict {'where ' + where if where else ''} order by id desc limit :limit",
-        {"rid": record, "limit": limit},  # pyright: ignore[reportArgumentType]
+        f" recorded_at, is_open from conflict{where} order by id desc limit ?",
+        (*bindings, limit or -1),
     )
     found: list[ConflictRow] = []
     for r in rows:
@@ -208,17 +207,28 @@ def conflicts(
     return found
 
 
+def count_conflicts(tx: HubTransaction, *, record: int | None = None, only_open: bool = False) -> int:
+    where, bindings = _which_conflicts(record, only_open=only_open)
+    return tx.rows(f"select count(*) from conflict{where}", bindings)[0][0]
+
+
+def _which_conflicts(record: int | None, *, only_open: bool) -> tuple[str, tuple[int, ...]]:
+    clauses = ["rid = ?"] * (record is not None) + ["is_open"] * only_open
+    return f" where {' and '.join(clauses)}" if clauses else "", () if record is None else (record,)
+
+
 def parked(
     tx: HubTransaction, *, system: str | None = None, number: int | None = None, record: int | None = None,
     limit: int = 50,
 ) -> list[ParkedRow]:  # fmt: skip
-    """The oldest first."""
+    """The oldest first. `limit` 0: all. Raises `Unknown` when the hub knows no such system."""
     names = system_names(tx)
     places = dict(tx.rows("select id, name from place"))
     rows = tx.rows(
         "select id, system, direction, place, key, rid, reason, field, message, hint, attempts, parked_at, try_after"
-        " from parked where (:id is null or id = :id) and (:rid is null or rid = :rid) order by id",
-        {"id": number, "rid": record},  # pyright: ignore[reportArgumentType]
+        " from parked where (?1 is null or system = ?1) and (?2 is null or id = ?2) and (?3 is null or rid = ?3)"
+        " order by id limit ?4",
+        (_system_number(names, system), number, record, limit or -1),
     )
     found = [
         ParkedRow(
@@ -227,9 +237,22 @@ def parked(
         )
         for r in rows
     ]  # fmt: skip
-    found = [row for row in found if system is None or row.system == system][:limit]
     _add_rows(tx, names, found)
     return found
+
+
+def count_parked(tx: HubTransaction, system: str | None = None) -> int:
+    number = _system_number(system_names(tx), system)
+    return tx.rows("select count(*) from parked where ?1 is null or system = ?1", (number,))[0][0]
+
+
+def _system_number(names: dict[int, str], system: str | None) -> int | None:
+    if system is None:
+        return None
+    numbers = {name: number for number, name in names.items() if number}
+    if system not in numbers:
+        raise no_such("system", system, numbers)
+    return numbers[system]
 
 
 def _add_rows(tx: HubTransaction, names: dict[int, str], found: list[ParkedRow]) -> None:
@@ -242,13 +265,13 @@ def _add_rows(tx: HubTransaction, names: dict[int, str], found: list[ParkedRow])
 
 
 def reviews(tx: HubTransaction, limit: int = 50) -> list[ReviewRow]:
-    """Open ones, the oldest first."""
+    """Open ones, the oldest first. `limit` 0: all."""
     names = system_names(tx)
     rows = tx.rows(
         "select r.id, r.system, p.name, r.key, r.rid, r.candidates, r.created_at, e.id, e.name from review r"
         " join place p on p.id = r.place join entity e on e.id = p.entity"
         " where r.decided_at is null order by r.id limit ?",
-        (limit,),
+        (limit or -1,),
     )
     return [
         ReviewRow(
@@ -263,6 +286,10 @@ def reviews(tx: HubTransaction, limit: int = 50) -> list[ReviewRow]:
         )
         for r in rows
     ]
+
+
+def count_reviews(tx: HubTransaction) -> int:
+    return tx.rows("select count(*) from review where decided_at is null")[0][0]
 
 
 def values_of(tx: HubTransaction, rid: int) -> dict[str, Value]:
@@ -288,11 +315,38 @@ def find_record(tx: HubTransaction, topology: Topology, text: str) -> int | None
     return None
 
 
+def named_record(tx: HubTransaction, topology: Topology, text: str) -> int:
+    """`find_record`. Raises `Unknown`, which says what of the text is known, when there is none."""
+    rid = find_record(tx, topology, text)
+    if rid is not None:
+        return rid
+    if text.isdigit():
+        raise Unknown(f"there is no record {text}", hint="Name one of its rows instead: SYSTEM:TABLE:KEY.")
+    name, _, rest = text.partition(":")
+    table, _, key = rest.rpartition(":")
+    if not table:
+        raise Unknown(f"{text!r} names no record", hint="Give a record number, or a row as SYSTEM:TABLE:KEY.")
+    part = next((part for part in topology.systems.values() if part.name == name), None)
+    if part is None:
+        raise no_such("system", name, (part.name for part in topology.systems.values()))
+    places = [place.name for place in part.places]
+    if table not in places and table not in [place.rpartition(".")[2] for place in places]:
+        raise no_such(f"table of system {name}", table, places)
+    raise Unknown(
+        f"system {name}, table {table}: no row with key {key!r} is known",
+        hint="One that cannot be read is on `concord parked list`; one that was just written is read in a moment.",
+    )
+
+
 def explain(tx: HubTransaction, topology: Topology, rid: int, field: str | None = None) -> Explanation:
-    """Everything the hub knows of a record, the oldest first. `field` limits the history to one field."""
+    """Everything the hub knows of a record, the oldest first. `field` limits the history to one field. Raises `Unknown`
+    when its entity has no such field."""
     entry = tx.current(rid)
     assert entry is not None
     names, fields = system_names(tx), field_names(tx, entry.entity)
+    entity: str = tx.rows("select name from entity where id = ?", (entry.entity,))[0][0]
+    if field is not None and field not in fields:
+        raise no_such(f"field of entity {entity}", field, fields)
     history = [row for row in _history(tx, entry, names, fields) if field is None or row.field == field]
     rows: list[tuple[str, str, str]] = []
     for part in topology.systems.values():
@@ -307,12 +361,12 @@ def explain(tx: HubTransaction, topology: Topology, rid: int, field: str | None 
             set_by[name] = (names[stamp.origin], stamp.time, stamp.seq)
     return Explanation(
         record=rid,
-        entity=tx.rows("select name from entity where id = ?", (entry.entity,))[0][0],
+        entity=entity,
         values={name: entry.value(n) for n, name in enumerate(fields)},
         set_by=set_by,
         rows=rows,
         history=history,
-        parked=parked(tx, record=rid),
+        parked=parked(tx, record=rid, limit=0),
     )
 
 
@@ -338,7 +392,7 @@ def _history(tx: HubTransaction, entry: Entry, names: dict[int, str], fields: li
                     system=names[version.origin], value=version.value(index), replaced=replaced,
                 )
             )  # fmt: skip
-    for conflict in conflicts(tx, record=entry.rid, limit=10_000):
+    for conflict in conflicts(tx, record=entry.rid, limit=0):
         for name, value, other in zip(conflict.fields, conflict.loser_values, conflict.winner_values, strict=False):
             found.append(
                 HistoryRow(

@@ -5,26 +5,27 @@ from __future__ import annotations
 import getpass
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from engine.commands.output import attempt, fail, print_json, print_table, say, time_text
+from engine.commands.output import attempt, confirm, name_text, print_json, print_table, say, say_cut, time_text
 from engine.commands.prepare import DEFAULT, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from engine.hub.transaction import HubTransaction
     from engine.operate import Wish
     from engine.pipeline.topology import Topology
+    from engine.views import ParkedRow
 
 T = TypeVar("T")
 ANSWER_SECONDS_MAX = 15.0
 
 parked_app = typer.Typer(no_args_is_help=True, help="Records a target refused and rows a mapping could not read.")
 review_app = typer.Typer(no_args_is_help=True, help="Rows that match several records: which one is it?")
-Limit = Annotated[int, typer.Option("--limit", help="Rows shown.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Rows shown, 0 for all.")]
 Number = Annotated[int, typer.Argument(help="The number that the list shows.")]
 
 
@@ -46,30 +47,34 @@ def conflicts(
     """
     from engine.operate import Wish
     from engine.views import conflicts as read_conflicts
+    from engine.views import count_conflicts, named_record
 
+    if take is not None and keep is not None:
+        raise typer.BadParameter("--take and --keep exclude each other")
     if take is not None or keep is not None:
         number = take if take is not None else keep
         wish = Wish(action="conflict.choose", id=number or 0, choice="take" if take is not None else "keep")
         _ask(config, wish, is_json)
         return
 
-    def read(tx: HubTransaction, topology: Topology) -> list[Any]:
-        rid = _record(tx, topology, record) if record is not None else None
-        return read_conflicts(tx, record=rid, only_open=is_open, limit=limit)
+    def read(tx: HubTransaction, topology: Topology) -> tuple[list[Any], int]:
+        rid = named_record(tx, topology, record) if record is not None else None
+        rows = read_conflicts(tx, record=rid, only_open=is_open, limit=limit)
+        return rows, count_conflicts(tx, record=rid, only_open=is_open)
 
-    rows = _view(config, read, is_json)
+    rows, total = _view(config, read, is_json)
     if is_json:
-        _print_items(rows)
+        _print_items(rows, total)
         return
     print_table(
         "",
         ("no.", "when", "entity", "record", "fields", "won", "lost", "rule"),
         [
             (
-                r.id,
+                str(r.id),
                 time_text(r.recorded_at),
                 r.entity,
-                r.record,
+                str(r.record),
                 ", ".join(r.fields),
                 f"{_values(r.winner_values)} ({r.winner})",
                 f"{_values(r.loser_values)} ({r.loser})",
@@ -79,6 +84,7 @@ def conflicts(
         ],
         empty="no conflicts",
     )
+    say_cut(len(rows), total)
 
 
 @parked_app.command("list")
@@ -89,40 +95,42 @@ def parked_list(
     is_json: JsonOption = False,
 ) -> None:
     """List what is parked, the oldest first. Everything else flows meanwhile."""
-    from engine.views import parked
+    from engine.views import count_parked, parked
 
-    rows = _view(config, lambda tx, _: parked(tx, system=system, limit=limit), is_json)
+    rows, total = _view(
+        config, lambda tx, _: (parked(tx, system=system, limit=limit), count_parked(tx, system)), is_json
+    )
     if is_json:
-        _print_items(rows)
+        _print_items(rows, total)
         return
     print_table(
         "",
         ("no.", "system", "table", "record", "reason", "field", "tries", "since", "what"),
         [
-            (r.id, r.system, r.table, r.record, r.reason, r.field, r.attempts, time_text(r.parked_at), r.message)
+            (
+                str(r.id),
+                r.system,
+                r.table,
+                name_text(r.record),
+                r.reason,
+                r.field,
+                r.attempts,
+                time_text(r.parked_at),
+                r.message,
+            )
             for r in rows
         ],
         empty="nothing is parked",
     )
+    say_cut(len(rows), total)
 
 
 @parked_app.command("show")
 def parked_show(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOption = False) -> None:
     """Show one parked record: what was refused, why, and what to do."""
-    from engine.errors import ConcordError
-    from engine.operate import Unknown
-    from engine.views import parked
-
-    def read(tx: HubTransaction, _: Topology) -> Any:
-        rows = parked(tx, number=number)
-        if not rows:
-            raise Unknown(f"nothing is parked under number {number}", hint="Run `concord parked list`.")
-        return rows[0]
-
-    row = _view(config, read, is_json)
-    assert not isinstance(row, ConcordError)
+    row = _parked_row(config, number, is_json)
     if is_json:
-        _print_items([row])
+        _print_items([row], 1)
         return
     say(f"parked {row.id}: {row.system}, table {row.table}, {row.direction} side")
     say(f"  record   {row.record if row.record is not None else '-'}    key {row.key or '-'}")
@@ -137,12 +145,39 @@ def parked_show(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOpt
         say(f"  history  concord explain {row.record}")
 
 
+def _parked_row(config: Path, number: int, is_json: bool) -> ParkedRow:
+    from engine.errors import Unknown
+    from engine.views import parked
+
+    def read(tx: HubTransaction, _: Topology) -> ParkedRow:
+        rows = parked(tx, number=number)
+        if not rows:
+            raise Unknown(f"nothing is parked under number {number}", hint="Run `concord parked list`.")
+        return rows[0]
+
+    return _view(config, read, is_json)
+
+
 @parked_app.command("retry")
-def parked_retry(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOption = False) -> None:
-    """Try a parked record again now. The daemon does so by itself too, with growing pauses."""
+def parked_retry(
+    number: Annotated[int | None, typer.Argument(help="The number that the list shows.")] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="All of them, the oldest first.")] = False,
+    system: Annotated[str | None, typer.Option("--system", help="With --all: only this system's.")] = None,
+    config: ConfigOption = DEFAULT,
+    is_json: JsonOption = False,
+) -> None:
+    """Try parked records again now. The daemon does so by itself too, with growing pauses.
+
+    Example: concord parked retry --all --system erp
+    """
     from engine.operate import Wish
 
-    _ask(config, Wish(action="parked.retry", id=number), is_json)
+    if (number is None) != is_all or (system is not None and not is_all):
+        raise typer.BadParameter("give a number, or --all, or --all --system NAME")
+    if number is not None:
+        _ask(config, Wish(action="parked.retry", id=number), is_json)
+    else:
+        _ask(config, Wish(action="parked.retry_all", id=0, choice=system or ""), is_json)
 
 
 @parked_app.command("drop")
@@ -152,22 +187,33 @@ def parked_drop(
     is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     is_json: JsonOption = False,
 ) -> None:
-    """Give a parked record up: the system keeps what it has until the record changes again. Audited."""
-    from engine.operate import Wish
+    """Give a parked record up: the system keeps what it has until the record changes again. Audited.
 
+    What it leaves behind is a difference that `concord compare` shows. `concord rewrite RECORD --system NAME` undoes it
+    where a target had refused the record, `concord backfill NAME` where a row could not be read.
+
+    Example: concord parked drop 17
+    """
+    from engine.operate import Wish, dropped
+
+    row = _parked_row(config, number, is_json)
     if not is_sure:
-        typer.confirm(f"Give up parked record {number}? The systems will differ in it", abort=True, err=True)
+        what = f"record {row.record}" if row.record is not None else f"the row with key {row.key or '-'}"
+        confirm(
+            f"parked {number}: {what} of system {row.system}, table {row.table}: {row.message}\n"
+            f"Given up, {dropped(row.system, row.record)}\nGive it up?"
+        )
     _ask(config, Wish(action="parked.drop", id=number), is_json)
 
 
 @review_app.command("list")
 def review_list(config: ConfigOption = DEFAULT, limit: Limit = 20, is_json: JsonOption = False) -> None:
     """List rows that match several records. Their records go nowhere until somebody has decided."""
-    from engine.views import reviews
+    from engine.views import count_reviews, reviews
 
-    rows = _view(config, lambda tx, _: reviews(tx, limit), is_json)
+    rows, total = _view(config, lambda tx, _: (reviews(tx, limit), count_reviews(tx)), is_json)
     if is_json:
-        _print_items(rows)
+        _print_items(rows, total)
         return
     if not rows:
         say("nothing waits for a decision")
@@ -177,6 +223,7 @@ def review_list(config: ConfigOption = DEFAULT, limit: Limit = 20, is_json: Json
         for rid, values in r.candidates:
             say(f"  record {rid:<6} {_pairs(values)}")
         say(f"  next: concord review link {r.id} RECORD, or concord review new {r.id}")
+    say_cut(len(rows), total)
 
 
 @review_app.command("link")
@@ -200,6 +247,30 @@ def review_new(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOpti
     _ask(config, Wish(action="review.new", id=number), is_json)
 
 
+def rewrite(
+    record: Annotated[str, typer.Argument(help="A record number, or SYSTEM:TABLE:KEY.")],
+    system: Annotated[str, typer.Option("--system", help="The system that is to be written.")],
+    config: ConfigOption = DEFAULT,
+    is_json: JsonOption = False,
+) -> None:
+    """Write a record to one system again, whole, as it is now: where `concord compare` shows that a row there is
+    missing, has other values, or is one of a deleted record.
+
+    What that system holds instead is lost; where it is what should hold, `concord backfill` takes it as changes. A row
+    that is missing is made again under the key it had. If its deletion is on its way in the system's log, that wins.
+
+    Example: concord rewrite 42 --system erp
+    """
+    from engine.assemble import named_system
+    from engine.config.load import load_config
+    from engine.operate import Wish
+    from engine.views import named_record
+
+    attempt(lambda: named_system(load_config(config), system), is_json=is_json)
+    rid = _view(config, lambda tx, topology: named_record(tx, topology, record), is_json)
+    _ask(config, Wish(action="rewrite", id=rid, choice=system), is_json)
+
+
 def backfill(
     system: Annotated[str, typer.Argument(help="The system whose tables are to be read again.")],
     config: ConfigOption = DEFAULT,
@@ -208,13 +279,17 @@ def backfill(
     """Read all tables of one system again, beside its log: after its log position was lost, or a table was not captured
     for a while.
 
-    Rows that are known and unchanged change nothing. Rows that were deleted meanwhile are not found: `concord compare`
-    shows their records as missing. A running daemon begins at once, another one when it starts.
+    Rows that are known and unchanged change nothing. Everything else that stands there is taken as a change that a user
+    made, and goes to the other systems: after damage to the table, an empty column too. Rows that were deleted
+    meanwhile are not found: `concord compare` shows their records as missing, `concord rewrite` makes them again.
 
     Example: concord backfill crm
     """
+    from engine.assemble import named_system
+    from engine.config.load import load_config
     from engine.operate import BACKFILL, Wish
 
+    attempt(lambda: named_system(load_config(config), system), is_json=is_json)
     _ask(config, Wish(action=BACKFILL, id=0, choice=system), is_json)
 
 
@@ -229,9 +304,10 @@ def explain(
     Example: concord explain crm:customers:42 --field phone
     """
     from engine.views import explain as read_explanation
+    from engine.views import named_record
 
     def read(tx: HubTransaction, topology: Topology) -> Any:
-        return read_explanation(tx, topology, _record(tx, topology, record), field)
+        return read_explanation(tx, topology, named_record(tx, topology, record), field)
 
     found = _view(config, read, is_json)
     if is_json:
@@ -267,16 +343,6 @@ def explain(
         say(f"parked {row.id} at {row.system}: {row.message}")
 
 
-def _record(tx: HubTransaction, topology: Topology, text: str) -> int:
-    from engine.operate import Unknown
-    from engine.views import find_record
-
-    rid = find_record(tx, topology, text)
-    if rid is None:
-        raise Unknown(f"there is no record {text!r}", hint="Give a record number, or SYSTEM:TABLE:KEY.")
-    return rid
-
-
 def _view(file: Path, read: Callable[[HubTransaction, Topology], T], is_json: bool) -> T:
     from engine.assemble import load_meaning, open_view
     from engine.config.load import load_config
@@ -293,16 +359,16 @@ def _ask(file: Path, wish: Wish, is_json: bool) -> None:
     """Have it done by the daemon that owns the hub, or do it here when none runs."""
     from engine.assemble import load_meaning, register
     from engine.config.load import load_config
-    from engine.errors import ConcordError
-    from engine.hub.sqlite import SqliteHub, connect, hub_lock, lock_owner, migrate, translated
+    from engine.hub.sqlite import SqliteHub, connect, hub_lock, lock_owner, migrate, need_hub, translated
     from engine.operate import carry_out
     from engine.runtime.clock import SystemClock
 
-    def work() -> str:
+    def work() -> tuple[str, int | None]:
         config = load_config(file)
-        actor = getpass.getuser()
-        if lock_owner(config.hub) is not None:
-            return _leave_request(config.hub, wish, actor)
+        need_hub(config.hub)
+        actor, owner = getpass.getuser(), lock_owner(config.hub)
+        if owner is not None:
+            return _leave_request(config.hub, wish, actor), owner
         meaning = load_meaning(config)
         with hub_lock(config.hub), translated(config.hub):
             connection = connect(config.hub)
@@ -310,26 +376,24 @@ def _ask(file: Path, wish: Wish, is_json: bool) -> None:
                 migrate(connection, SystemClock())
                 hub = SqliteHub(connection, None, SystemClock(), inline=True, path=config.hub)
                 topology = register(hub, config, meaning)
-                return hub.transact_now(lambda tx: carry_out(tx, topology, wish, actor))
+                return hub.transact_now(lambda tx: carry_out(tx, topology, wish, actor)), None
             finally:
                 connection.close()
 
-    try:
-        answer = work()
-    except ConcordError as error:
-        fail(error, is_json=is_json)
+    answer, owner = attempt(work, is_json=is_json)
     if is_json:
-        print_json({"answer": answer})
-    else:
-        say(answer)
+        print_json({"answer": answer, "daemon": owner})
+        return
+    say(answer)
+    if owner is None:
+        say("no daemon runs: `concord run` carries it out at the systems")
 
 
 def _leave_request(hub: Path, wish: Wish, actor: str) -> str:
     import msgspec
 
-    from engine.errors import HubBusy
+    from engine.errors import HubBusy, NotNow, Unknown
     from engine.hub.sqlite import connect, translated
-    from engine.operate import Unknown
 
     with translated(hub):
         connection = connect(hub)
@@ -342,22 +406,23 @@ def _leave_request(hub: Path, wish: Wish, actor: str) -> str:
             deadline = time.monotonic() + ANSWER_SECONDS_MAX
             while time.monotonic() < deadline:
                 row = connection.execute(
-                    "select answer, is_ok from request where id = ? and done_at is not null", number
+                    "select answer, is_ok, hint, code from request where id = ? and done_at is not null", number
                 ).fetchone()
                 if row is not None:
-                    if not row[1]:
-                        raise Unknown(row[0])
-                    return row[0]
+                    answer, is_ok, hint, code = row
+                    if not is_ok:
+                        raise (Unknown if code == Unknown.code else NotNow)(answer, hint=hint)
+                    return answer
                 time.sleep(0.1)
         finally:
             connection.close()
     raise HubBusy("the daemon has not answered yet", hint="It will when it can; look again with `concord status`.")
 
 
-def _print_items(rows: list[Any]) -> None:
+def _print_items(rows: Sequence[Any], total: int) -> None:
     import msgspec
 
-    print_json({"items": [msgspec.to_builtins(row) for row in rows]})
+    print_json({"items": [msgspec.to_builtins(row) for row in rows], "total": total})
 
 
 def _stamp(stamp: tuple[str, int, int] | None) -> tuple[object, object, object]:

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from engine.commands.output import attempt, print_json, print_table
-from engine.operate import Unknown
+from engine.errors import no_such
 
 if TYPE_CHECKING:
     from crosswalk.block import MappedField
@@ -54,7 +54,7 @@ def _dictionary(file: Path, name: str | None, is_json: bool) -> None:
 
     entities = {entity.name: entity for entity in load_meaning(load_config(file)).dictionary.entities}
     if name is not None and name not in entities:
-        raise Unknown(f"the dictionary has no entity {name!r}", hint=f"It has {', '.join(entities)}.")
+        raise no_such("entity", name, entities)
     chosen = [entity for entity in entities.values() if name in (None, entity.name)]
     if is_json:
         print_json({"entities": [msgspec.to_builtins(entity) for entity in chosen]})
@@ -87,7 +87,7 @@ def _mapping(file: Path, name: str, is_json: bool) -> None:
 
     mappings = load_meaning(load_config(file)).mappings
     if name not in mappings:
-        raise Unknown(f"there is no system {name!r}", hint=f"There are {', '.join(mappings)}.")
+        raise no_such("system", name, mappings)
     blocks = [place.block for place in mappings[name].places]
     if is_json:
         tables = [

@@ -19,11 +19,13 @@ from engine.errors import (
     Fenced,
     HubBusy,
     HubError,
+    NotNow,
     PluginError,
     SourceError,
     SystemUnreachable,
     TableHeld,
     TargetError,
+    Unknown,
 )
 
 T = TypeVar("T")
@@ -39,17 +41,23 @@ class Exit(enum.IntEnum):
     DIFFERENCES = 3
     """It ran well and found differences, problems or something unhealthy."""
     NOT_FOUND = 4
+    REFUSED = 5
+    """What was asked for cannot be done as things are."""
     SOURCE = 7
     TARGET = 8
     HUB = 9
     ANOTHER_DAEMON = 75
     CONFIG = 78
     INTERRUPTED = 130
+    """Ctrl-C, or a question that was not answered with yes."""
+    PIPE_CLOSED = 141
+    """Whoever read the output has read enough, as `head` does."""
     TERMINATED = 143
 
 
 EXIT_HELP = (
-    "Exit codes: 0 fine, 3 differences or problems found, 4 not found, 7 source, 8 target, 9 hub, 78 configuration."
+    "Exit codes: 0 fine, 3 differences or problems found, 4 not found, 5 not now, 7 source, 8 target, 9 hub,"
+    " 78 configuration."
 )
 
 
@@ -65,7 +73,9 @@ def exit_code(error: ConcordError) -> Exit:
         return Exit.TARGET
     if isinstance(error, (SourceError, SystemUnreachable, TableHeld)):
         return Exit.SOURCE
-    return Exit.NOT_FOUND if error.code == "unknown" else Exit.BUG
+    if isinstance(error, Unknown):
+        return Exit.NOT_FOUND
+    return Exit.REFUSED if isinstance(error, NotNow) else Exit.BUG
 
 
 def fail(error: ConcordError, *, is_json: bool) -> NoReturn:
@@ -129,7 +139,7 @@ def print_json(document: object) -> None:
     """One JSON document on stdout; `v` is the version of its form, which only ever grows."""
     if isinstance(document, dict):
         document = {"v": 1, **document}  # pyright: ignore[reportUnknownVariableType]
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+    say(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
@@ -143,7 +153,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     # Without a terminal rich would fold at 80 columns, in the middle of words that scripts look for.
     console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     if not rows:
-        console.print(Text(empty))
+        say(empty)
         return
     table = Table(
         title=title or None,
@@ -159,7 +169,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    console.print(table)
+    # Captured: at a closed pipe rich would end the process by itself, with a code of its own.
+    with console.capture() as captured:
+        console.print(table)
+    _write(captured.get())
 
 
 def _cell(value: object) -> str:
@@ -174,7 +187,37 @@ def _cell(value: object) -> str:
 
 def say(text: str = "") -> None:
     """A line on stdout."""
-    sys.stdout.write(text + "\n")
+    _write(text + "\n")
+
+
+def say_cut(shown: int, total: int, what: str = "") -> None:
+    """A list that was cut says so."""
+    if shown < total:
+        say(f"{what}{shown:,} of {total:,}, --limit 0 for all")
+
+
+def count_of(number: int, one: str, many: str = "") -> str:
+    """ "1 problem", "2 problems"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def confirm(question: str) -> None:
+    """Ask; whoever does not say yes ends the command here, with nothing done."""
+    try:
+        is_sure = typer.confirm(question, err=True)
+    except typer.Abort:
+        note("")
+        is_sure = False
+    if not is_sure:
+        note("nothing was done; --yes does it without a question")
+        raise typer.Exit(Exit.INTERRUPTED)
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        raise typer.Exit(Exit.PIPE_CLOSED) from None
 
 
 def note(text: str) -> None:
@@ -187,6 +230,11 @@ def time_text(microseconds: int | None) -> str:
     if not microseconds:
         return "-"
     return f"{datetime.fromtimestamp(microseconds / 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def name_text(number: int | None) -> str:
+    """A number that names something, as a command takes it."""
+    return "-" if number is None else str(number)
 
 
 def age_text(seconds: float | None) -> str:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.commands.output import Exit, attempt, execute, note, print_json, print_table, say
-from engine.errors import ConfigError
+from engine.commands.output import Exit, attempt, confirm, count_of, execute, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from engine.config.model import SystemConfig
@@ -61,13 +60,13 @@ def check(config: ConfigOption = DEFAULT, system: SystemArgument = None, is_json
 async def _check(file: Path, only: str | None, is_json: bool) -> None:
     from crosswalk.check import Placed, senders_to
     from crosswalk.check import check as check_place
-    from engine.assemble import load_meaning, make_system, role_of, tables_of
+    from engine.assemble import chosen_systems, load_meaning, make_system, role_of, tables_of
     from engine.config.load import load_config
     from engine.errors import ConcordError
     from engine.ports import Finding, Role
 
     config = load_config(file)
-    chosen = _chosen(config.systems, only)
+    chosen = chosen_systems(config, only)
     meaning = load_meaning(config)
     results: list[tuple[str, Finding]] = [("dictionary", remark) for remark in meaning.remarks]
     placed: list[Placed] = []
@@ -112,15 +111,17 @@ async def _check(file: Path, only: str | None, is_json: bool) -> None:
         for system in chosen:
             steps = [f"{f.path}: {f.message}" for n, f in results if n == system.name and f.by_setup and f.is_fatal]
             if steps:
-                say(f"{system.name}: problem: not set up, {len(steps)} steps are missing")
+                missing = count_of(len(steps), "step is missing", "steps are missing")
+                say(f"{system.name}: problem: not set up, {missing}")
                 for step in steps:
                     say(f"    {step}")
                 say(f"    Run `concord setup {system.name}`; with --dry-run it prints the SQL.")
         names = ", ".join(system.name for system in chosen)
         if fatal:
-            say(f"{len(fatal)} problems, {len(results) - len(fatal)} remarks ({names})")
+            remarks = count_of(len(results) - len(fatal), "remark")
+            say(f"{count_of(len(fatal), 'problem')}, {remarks} ({names})")
         else:
-            say(f"ready: {names} ({len(results)} remarks)")
+            say(f"ready: {names} ({count_of(len(results), 'remark')})")
     if fatal:
         raise typer.Exit(Exit.DIFFERENCES)
 
@@ -150,13 +151,13 @@ def setup(
 
 
 async def _setup(file: Path, only: str | None, is_dry: bool, is_json: bool) -> None:
-    from engine.assemble import load_meaning, make_system, role_of, tables_of
+    from engine.assemble import chosen_systems, load_meaning, make_system, role_of, tables_of
     from engine.config.load import load_config
 
     config = load_config(file)
     meaning = load_meaning(config)
     done: list[dict[str, str]] = []
-    for system in _chosen(config.systems, only):
+    for system in chosen_systems(config, only):
         live, tables = make_system(system), tables_of(meaning.mappings[system.name])
         steps = await (live.plan if is_dry else live.setup)(tables, role_of(system))
         done.extend({"system": system.name, "summary": step.summary, "sql": step.sql} for step in steps)
@@ -181,33 +182,25 @@ def teardown(
 
     Example: concord teardown crm --yes
     """
-    if not is_sure:
-        typer.confirm(
-            f"Remove slot, publication or triggers, marker and identity tables from {system}? "
-            "Changes made from then on are not captured, and this hub will not write to it again",
-            abort=True,
-            err=True,
-        )
-    execute(lambda: _teardown(config, system, is_json), is_json=is_json)
-
-
-async def _teardown(file: Path, name: str, is_json: bool) -> None:
-    from engine.assemble import make_system
+    from engine.assemble import named_system
     from engine.config.load import load_config
 
-    config = load_config(file)
-    steps = await make_system(_chosen(config.systems, name)[0]).teardown()
+    chosen = attempt(lambda: named_system(load_config(config), system), is_json=is_json)
+    if not is_sure:
+        confirm(
+            f"Remove slot, publication or triggers, marker and identity tables from {system}? "
+            "Changes made from then on are not captured, and this hub will not write to it again"
+        )
+    execute(lambda: _teardown(chosen, is_json), is_json=is_json)
+
+
+async def _teardown(system: SystemConfig, is_json: bool) -> None:
+    from engine.assemble import make_system
+
+    name, steps = system.name, await make_system(system).teardown()
     if is_json:
         print_json({"steps": [{"summary": step.summary, "sql": step.sql} for step in steps]})
         return
     for step in steps:
         say(f"-- {name}: {step.summary}\n{step.sql.strip()}\n")
     note(f"{name}: {'nothing was there' if not steps else 'removed'}")
-
-
-def _chosen(systems: tuple[SystemConfig, ...], name: str | None) -> list[SystemConfig]:
-    found = [system for system in systems if name in (None, system.name)]
-    if not found:
-        names = ", ".join(system.name for system in systems)
-        raise ConfigError(f"there is no system {name!r} in the configuration", hint=f"There is {names}.")
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,21 +15,28 @@ import typer
 from engine.commands.output import (
     Exit,
     age_text,
+    count_of,
     count_text,
     execute,
+    exit_code,
+    name_text,
     note,
     print_json,
     print_table,
     say,
+    say_cut,
     size_text,
 )  # fmt: skip
 from engine.commands.prepare import DEFAULT, ConfigOption, JsonOption
 from engine.errors import ConcordError
 
 if TYPE_CHECKING:
+    from engine.compare import Difference
     from engine.daemon import Ending
     from engine.views import StatusRow
 
+# Pauses double from half a second: about a minute.
+ONCE_ATTEMPTS_MAX = 8
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -45,8 +53,11 @@ def run(
     SIGTERM, or Ctrl-C once, stops reading, delivers what the journal holds and ends; Ctrl-C twice ends now. Nothing is
     lost either way: it goes on from where it was. Log lines go to stderr.
 
-    Exit codes: 0 stopped in good order, 3 a lane was halted and waits for you (see `concord status`), 75 another daemon
-    owns the hub, 78 configuration.
+    With --once a system that does not answer is tried for about a minute, with growing pauses; then its lane is halted.
+
+    Exit codes: 0 stopped in good order, 3 told to stop while a lane was halted (see `concord status`), 75 another
+    daemon owns the hub, 78 configuration, 143 told to stop before all was delivered. With --once, when a lane was
+    halted: 7 at a source, 8 at a target, 9 in the hub.
     """
     if log_level not in LEVELS or log_format not in ("text", "json"):
         raise typer.BadParameter("--log-level is debug, info, warning or error; --log-format is text or json")
@@ -57,13 +68,21 @@ def run(
         if error is not None and error.hint:
             note(f"next:   {error.hint}")
     if ending.halted:
-        raise typer.Exit(
-            Exit.ANOTHER_DAEMON
-            if any(e.error and e.error.code == "fenced" for e in ending.halted)
-            else Exit.DIFFERENCES
-        )
+        raise typer.Exit(_halted_code(ending))
     if not ending.is_drained and ending.signal is not None:
         raise typer.Exit(128 + ending.signal)
+
+
+def _halted_code(ending: Ending) -> Exit:
+    """Where it failed; of several, the first lane's. Told to stop, the daemon ended well, though not all of it ran."""
+    codes = [(exit_code(lane.error), lane.direction) for lane in ending.halted if lane.error is not None]
+    if any(code is Exit.ANOTHER_DAEMON for code, _ in codes):
+        return Exit.ANOTHER_DAEMON
+    if ending.signal is not None or not codes:
+        return Exit.DIFFERENCES
+    code, direction = codes[0]
+    # A system that does not answer fails whoever asks it.
+    return (Exit.TARGET if direction == "target" else Exit.SOURCE) if code is Exit.SOURCE else code
 
 
 async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending:
@@ -80,7 +99,7 @@ async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending
     gc.set_threshold(500_000, 20, 100)
     config = load_config(file)
     async with open_daemon(config, Log(format=log_format, level=level)) as daemon:
-        return await daemon.run(until_settled=is_once)
+        return await daemon.run(until_settled=is_once, attempts_max=ONCE_ATTEMPTS_MAX if is_once else None)
 
 
 def status(
@@ -175,12 +194,14 @@ def _is_healthy(row: StatusRow) -> bool:
 def compare(
     entity: Annotated[list[str] | None, typer.Argument(help="Entities to compare; all without it.")] = None,
     config: ConfigOption = DEFAULT,
-    limit: Annotated[int, typer.Option("--limit", help="Differences shown for each table.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Differences shown for each table, 0 for all.")] = 20,
     is_json: JsonOption = False,
 ) -> None:
     """Compare every mapped row of every system with the canonical record, field by field.
 
-    Changes that are still on their way are counted apart, and so is what is parked. Exact when nobody writes.
+    Changes that are still on their way are counted apart, and so is what is parked or waits for a review. Exact when
+    nobody writes. What differs is made to agree by `concord rewrite`, from the hub to a system, or `concord backfill`,
+    from a system to all others.
 
     Exit codes: 0 all agree, 3 there are differences.
     """
@@ -191,18 +212,18 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
     from engine.assemble import load_meaning, make_system, open_view
     from engine.compare import Agreement, Comparison, differences
     from engine.config.load import load_config
-    from engine.errors import ConfigError
+    from engine.errors import no_such
+    from engine.views import count_reviews
 
     config = load_config(file)
     meaning = load_meaning(config)
     for name in entities:
         if meaning.dictionary.entity(name) is None:
-            names = ", ".join(e.name for e in meaning.dictionary.entities)
-            raise ConfigError(f"the dictionary has no entity {name!r}", hint=f"There is {names}.")
+            raise no_such("entity", name, (e.name for e in meaning.dictionary.entities))
     found: list[Agreement] = []
     is_terminal = sys.stderr.isatty()
     with open_view(config, meaning) as (tx, topology):
-        comparison = Comparison(tx, topology, limit)
+        comparison, reviews = Comparison(tx, topology, limit or sys.maxsize), count_reviews(tx)
         for system in config.systems:
 
             def progress(table: str, rows: int, name: str = system.name) -> None:
@@ -213,8 +234,10 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
     if is_terminal:
         sys.stderr.write("\r\x1b[K")
     count = differences(found)
+    waiting = sum(agreement.parked for agreement in found)
     if is_json:
-        print_json({"differences": count, "tables": [asdict(agreement) for agreement in found]})
+        tables = [asdict(agreement) for agreement in found]
+        print_json({"differences": count, "parked": waiting, "reviews": reviews, "tables": tables})
     else:
         print_table(
             "",
@@ -223,17 +246,36 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
             empty="nothing is mapped",
         )
         shown = [d for agreement in found for d in agreement.differences]
+        real = [d for d in shown if d.kind != "parked"]
         if shown:
             print_table(
                 "",
                 ("system", "table", "key", "record", "what", "fields"),
-                [(d.system, d.table, d.key, d.rid, d.kind, d.field or d.detail) for d in shown],
+                [(d.system, d.table, d.key, name_text(d.rid), d.kind, d.field or d.detail) for d in shown],
                 empty="",
             )
-        waiting = sum(agreement.parked for agreement in found)
+        for a in found:
+            say_cut(len(a.differences), a.differ + a.parked, f"{a.system}, table {a.table}: ")
         if count:
-            say(f"{count} differences; `concord explain RECORD` says how one came about")
+            say(count_of(count, "difference"))
         else:
-            say("no differences; what is parked waits: `concord parked list`" if waiting else "all systems agree")
+            say("no differences" if waiting or reviews else "all systems agree")
+        for text in _next_steps(real, waiting, reviews):
+            say(f"  {text}")
     if count:
         raise typer.Exit(Exit.DIFFERENCES)
+
+
+def _next_steps(found: list[Difference], parked: int, reviews: int) -> Iterator[str]:
+    """What to do about differences, each command once and with the first that it is for."""
+    known = next((d for d in found if d.rid is not None and d.kind in ("field", "missing", "deleted")), None)
+    if known is not None:
+        yield f"concord explain {known.rid}: how it came about"
+        yield f"concord rewrite {known.rid} --system {known.system}: write the record there again, as the hub has it"
+    theirs = next((d for d in found if d.kind in ("field", "extra")), None)
+    if theirs is not None:
+        yield f"concord backfill {theirs.system}: take what stands there, in all its tables, as changes"
+    if parked or any(d.kind == "unreadable" for d in found):
+        yield "concord parked list: what a target refused, and rows that cannot be read"
+    if reviews:
+        yield f"concord review list: {count_of(reviews, 'row waits', 'rows wait')} for a decision which record it is"

@@ -205,11 +205,16 @@ def memory_hub(clock: Clock, connection: Database | None = None) -> SqliteHub:
     return SqliteHub(connection, None, clock, inline=True, path=None)
 
 
+def need_hub(path: Path) -> None:
+    """Raises `HubError` when there is no hub yet: only the daemon makes one."""
+    if not path.exists():
+        raise HubError(f"there is no hub at {path}", hint="Start `concord run` first; it makes the hub.")
+
+
 @contextmanager
 def read_hub(path: Path) -> Generator[Database]:
     """A read-only connection beside a running daemon. Raises `HubError` when there is no hub yet."""
-    if not path.exists():
-        raise HubError(f"there is no hub at {path}", hint="Start `concord run` first; it makes the hub.")
+    need_hub(path)
     with translated(path):
         connection = connect(path, read_only=True)
         try:

@@ -128,7 +128,7 @@ def test_commands_that_read_a_damaged_hub_say_so(trouble: Trouble, spoil: object
 def test_a_hub_that_was_lost_is_told_by_the_markers_of_the_systems(trouble: Trouble) -> None:
     forget(trouble)
     before = seen(trouble)
-    ended = trouble.concord("run", "--once", "--log-level", "warning", code=3)
+    ended = trouble.concord("run", "--once", "--log-level", "warning", code=8)
     trouble.check_told(ended.stderr, "halted", "crm", "erp", "another hub", "next:")
     assert seen(trouble) == before
 
@@ -145,12 +145,12 @@ def test_a_hub_older_than_what_was_delivered_is_told(trouble: Trouble) -> None:
     newest = trouble.field.directory / "newest"
     shutil.copy(hub_of(trouble), newest)
     restore(trouble)
-    ended = trouble.concord("run", "--once", "--log-level", "warning", code=3)
+    ended = trouble.concord("run", "--once", "--log-level", "warning", code=7)
     trouble.check_told(ended.stderr, "halted", "erp", "marker", "next:", "backup")
     for n in range(4):
         # The journal grows past the marker, which does not make it one of this hub's.
         trouble.run("crm", "update customers set phone = ? where id = 'c1'", f"grown {n}")
-        ended = trouble.concord("run", "--once", "--log-level", "warning", code=3)
+        ended = trouble.concord("run", "--once", "--log-level", "warning", code=7)
     trouble.check_told(ended.stderr, "halted", "erp", "marker", "next:", "backup")
     shutil.copy(newest, hub_of(trouble))
     keep(trouble)
@@ -194,7 +194,7 @@ def test_a_second_hub_for_the_same_target_halts_before_it_writes(trouble: Troubl
     before = seen(trouble)
     trouble.field.configure("other.sqlite")
     try:
-        ended = trouble.concord("run", "--once", "--log-level", "warning", code=3)
+        ended = trouble.concord("run", "--once", "--log-level", "warning", code=8)
     finally:
         trouble.field.configure()
         (trouble.field.directory / "other.sqlite").unlink()

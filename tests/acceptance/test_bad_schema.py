@@ -209,11 +209,11 @@ def test_a_slot_that_is_dropped_halts_its_source_and_is_never_made_anew_in_silen
     assert trouble.stop() == 0
     trouble.ask("crm", "select pg_drop_replication_slot(?)", "schema_crm")
     put(trouble, "calm", "lost", rows=0)
-    ended = trouble.concord("run", "--once", "--log-level", "warning", code=3)
+    ended = trouble.concord("run", "--once", "--log-level", "warning", code=7)
     trouble.check_told(ended.stderr, "halted: crm source", "slot schema_crm is gone", "next:", "concord backfill crm")
     assert trouble.ask("crm", "select 1 from pg_replication_slots where slot_name = ?", "schema_crm") == []
     trouble.concord("setup", "crm")
-    ended = trouble.concord("run", "--once", "--log-level", "warning", code=3)
+    ended = trouble.concord("run", "--once", "--log-level", "warning", code=7)
     trouble.check_told(ended.stderr, "halted: crm source", "past our position", "concord backfill crm")
     assert trouble.ask("erp", "select 1 from calm where name = 'kestrel lost'") == []
     told = trouble.concord("backfill", "crm").stdout

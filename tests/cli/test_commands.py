@@ -9,78 +9,22 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from engine.cli import app
-from tests.acceptance.test_numbers import CONFIG, CRM, DICTIONARY, ERP
+from tests.acceptance.test_numbers import CONFIG
+from tests.cli.support import concord, daemon, execute
 
 COMMANDS = (
     ["demo"], ["check"], ["setup"], ["run"], ["status"], ["compare"], ["conflicts"], ["parked"], ["parked", "list"],
     ["parked", "show"], ["parked", "retry"], ["parked", "drop"], ["review"], ["review", "list"], ["backfill"],
     ["explain"], ["plugins"], ["dictionary"], ["mapping"], ["teardown"],
 )  # fmt: skip
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name, text in (("concord", CONFIG), ("dictionary", DICTIONARY), ("crm", CRM), ("erp", ERP)):
-        (tmp_path / f"{name}.toml").write_text(text)
-    execute(
-        tmp_path / "crm.db", "create table customers (id integer primary key, name text, number text, sort_name text)"
-    )
-    execute(tmp_path / "erp.db", "create table debtors (no text primary key not null, name1 text, matchcode text)")
-    return tmp_path
-
-
-@pytest.fixture
-def agreed(folder: Path) -> Path:
-    """Set up and run until one customer of the CRM is in the ERP."""
-    assert concord(folder, "setup").exit_code == 0
-    execute(folder / "crm.db", "insert into customers (name) values ('acme')")
-    done = daemon(folder, "--once")
-    assert done.wait(60) == 0
-    return folder
-
-
-def execute(database: Path, sql: str) -> None:
-    connection = sqlite3.connect(database)
-    with connection:
-        connection.execute(sql)
-    connection.close()
-
-
-def concord(folder: Path, *words: str) -> Result:
-    result = CliRunner().invoke(app, [*words, "-c", str(folder / "concord.toml")])
-    assert "Traceback" not in result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def daemon(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "engine.cli", "run", *words, "-c", str(folder / "concord.toml")]
-    with (folder / f"run{len(list(folder.glob('run*.log')))}.log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
-
-
-@pytest.fixture
-def running(agreed: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = daemon(agreed)
-    try:
-        while "daemon.started" not in (agreed / "run1.log").read_text():
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -13,7 +13,6 @@ from typing import Any
 
 from engine.telemetry.log import Log
 from engine.telemetry.progress import BEHIND_MIN, LINE_SECONDS, Progress
-from tests.cli.test_commands import agreed, folder  # noqa: F401 - fixtures  # pyright: ignore[reportUnusedImport]
 
 
 class _Told:
@@ -49,7 +48,7 @@ def test_a_target_tells_only_while_it_is_far_behind() -> None:
     assert told.lines == [("deliver.behind", 20)]
 
 
-def test_a_first_copy_is_told_with_its_rows(agreed: Path) -> None:  # noqa: F811
+def test_a_first_copy_is_told_with_its_rows(agreed: Path) -> None:
     lines = [line for line in (agreed / "run0.log").read_text().splitlines() if "capture.copied" in line]
     assert any("system=crm table=customers rows=1" in line for line in lines)
     assert any("system=erp table=debtors rows=0" in line for line in lines)

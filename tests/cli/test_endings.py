@@ -1,0 +1,93 @@
+"""Goal: a command that does not come to its end ends as a script expects: a question that is not answered with yes, a
+pipe that is closed, a system that is broken or gone.
+
+Method: the commands as processes of their own, over two SQLite systems.
+"""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import daemon, execute, until_started
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "engine.cli", *words, "-c", str(folder / "concord.toml")]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("answer", [b"n\n", b"\n", b""], ids=["no", "nothing", "end"])
+def test_a_question_that_is_not_answered_with_yes(agreed: Path, answer: bytes) -> None:
+    before = (agreed / "crm.db").read_bytes()
+    asking = start(agreed, "teardown", "crm")
+    told, said = asking.communicate(answer, timeout=60)
+    assert (asking.returncode, told.strip()) == (130, b"")
+    assert b"nothing was done" in said
+    assert b"Aborted" not in said
+    assert (agreed / "crm.db").read_bytes() == before
+
+
+def test_a_question_that_is_interrupted(agreed: Path) -> None:
+    asking = start(agreed, "teardown", "crm")
+    assert asking.stderr is not None
+    while asking.stderr.read(1) != b"[":
+        assert asking.poll() is None
+    asking.send_signal(signal.SIGINT)
+    assert asking.wait(60) == 130
+    asking.communicate()
+
+
+# More than a pipe holds, less than one, and a table.
+@pytest.mark.parametrize("words", [["conflicts", "--limit", "0", "--json"], ["status"], ["conflicts", "--limit", "0"]])
+def test_a_pipe_that_is_closed(agreed: Path, words: list[str]) -> None:
+    with sqlite3.connect(agreed / "hub.sqlite") as hub:
+        hub.executemany(
+            "insert into conflict (seq, rid, entity, mask, rule, winner, winner_seq, winner_time, loser, loser_seq,"
+            " loser_time, loser_seen, winner_values, loser_values, recorded_at)"
+            " values (1, 1, 1, 2, 'latest', 1, 1, 1, 2, 1, 1, 0, x'91a161', x'91a162', ?)",
+            [(n,) for n in range(2000)],
+        )
+    hub.close()
+    cut = start(agreed, *words)
+    assert cut.stdout is not None
+    cut.stdout.close()
+    assert cut.stderr is not None
+    assert cut.stderr.read() == b""
+    assert cut.wait(60) == 141
+    assert cut.stdin is not None
+    cut.stdin.close()
+    cut.stderr.close()
+
+
+def test_once_says_by_its_code_where_it_failed(agreed: Path) -> None:
+    # The ERP's marker is that of another hub: nothing is written there.
+    execute(agreed / "erp.db", "update concord_marker set hub = 'another'")
+    execute(agreed / "crm.db", "update customers set name = 'bravo'")
+    ended = daemon(agreed, "--once")
+    assert ended.wait(60) == 8
+    assert "halted: erp target" in (agreed / "run1.log").read_text()
+
+
+def test_once_says_that_a_source_failed(agreed: Path) -> None:
+    execute(agreed / "crm.db", "drop table concord_journal")
+    ended = daemon(agreed, "--once")
+    assert ended.wait(60) == 7
+    assert "halted: crm source" in (agreed / "run1.log").read_text()
+
+
+def test_told_to_stop_with_a_halted_lane(agreed: Path) -> None:
+    execute(agreed / "crm.db", "drop table concord_journal")
+    process = daemon(agreed)
+    until_started(agreed, process)
+    while "lane.halted" not in (agreed / "run1.log").read_text():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(60) == 3
