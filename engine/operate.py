@@ -33,6 +33,7 @@ class Wish(msgspec.Struct, frozen=True):
     id: int
     rid: int = 0
     choice: str = ""
+    is_missing: bool = False
 
 
 _decode_wish = msgspec.msgpack.Decoder(Wish).decode
@@ -214,21 +215,26 @@ def _choose(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
 
 
 def _rewrite(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
-    """Journal the record's present version for one system, whole. A row that is missing there is made again under the
-    key it had; a deletion by the system's users that is on its way was made before this and wins, as over any delivery.
+    """Journal the record's present version for one system, whole. `is_missing`: its row is to be made again, under the
+    key it had; a deletion by the system's users that is on its way was made before this and wins all the same.
+
+    Otherwise the row is only updated: a table may demand columns of a new row that the mapping does not have.
     """
     part, rid = named_system(topology, wish.choice), tx.alias(wish.id)
     entry = tx.current(rid)
     if entry is None or entry.rid != rid:
         raise Unknown(f"there is no record {wish.id}", hint="`concord compare` shows the numbers of records.")
-    _need_place(tx, part, entry)
+    is_update = _has_row(tx, part, entry) and entry.value(ALIVE) and not wish.is_missing
     if not retry(tx, topology, part, rid):
-        append_again(tx, entry, topology.entities[entry.entity].full, part.bit)
+        full = topology.entities[entry.entity].full
+        append_again(tx, entry, full & ~(1 << ALIVE) if is_update else full, part.bit)
+    if not entry.value(ALIVE):
+        return f"record {rid} is deleted, and its row at {part.name} goes"
     return f"record {rid} is written to {part.name} again, whole, as it is now"
 
 
-def _need_place(tx: HubTransaction, part: SystemPart, entry: Entry) -> None:
-    """Raises `NotNow` when a record is not written to a system."""
+def _has_row(tx: HubTransaction, part: SystemPart, entry: Entry) -> bool:
+    """Whether a record has a row at a system, as far as the hub knows. Raises `NotNow` when it is not written there."""
     rid, places = entry.rid, part.places_of(entry.entity)
     if not part.is_target:
         raise NotNow(
@@ -251,6 +257,7 @@ def _need_place(tx: HubTransaction, part: SystemPart, entry: Entry) -> None:
             f"record {rid} has no row at system {part.name} and is not to get one",
             hint=f"`concord explain {rid}` shows whether it is deleted, `concord mapping {part.name}` who makes keys.",
         )
+    return bool(linked)
 
 
 def _takes(place: PlacePart, entry: Entry) -> bool:

@@ -250,14 +250,16 @@ def review_new(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOpti
 def rewrite(
     record: Annotated[str, typer.Argument(help="A record number, or SYSTEM:TABLE:KEY.")],
     system: Annotated[str, typer.Option("--system", help="The system that is to be written.")],
+    is_missing: Annotated[bool, typer.Option("--missing", help="Make its row again if it is not there.")] = False,
     config: ConfigOption = DEFAULT,
     is_json: JsonOption = False,
 ) -> None:
     """Write a record to one system again, whole, as it is now: where `concord compare` shows that a row there is
     missing, has other values, or is one of a deleted record.
 
-    What that system holds instead is lost; where it is what should hold, `concord backfill` takes it as changes. A row
-    that is missing is made again under the key it had. If its deletion is on its way in the system's log, that wins.
+    What that system holds instead is lost; where it is what should hold, `concord backfill` takes it as changes. With
+    --missing a row that is gone is made again, under the key it had. A change or deletion by the system's users that is
+    on its way in its log wins all the same.
 
     Example: concord rewrite 42 --system erp
     """
@@ -268,7 +270,7 @@ def rewrite(
 
     attempt(lambda: named_system(load_config(config), system), is_json=is_json)
     rid = _view(config, lambda tx, topology: named_record(tx, topology, record), is_json)
-    _ask(config, Wish(action="rewrite", id=rid, choice=system), is_json)
+    _ask(config, Wish(action="rewrite", id=rid, choice=system, is_missing=is_missing), is_json)
 
 
 def backfill(

@@ -271,7 +271,8 @@ def _next_steps(found: list[Difference], parked: int, reviews: int) -> Iterator[
     known = next((d for d in found if d.rid is not None and d.kind in ("field", "missing", "deleted")), None)
     if known is not None:
         yield f"concord explain {known.rid}: how it came about"
-        yield f"concord rewrite {known.rid} --system {known.system}: write the record there again, as the hub has it"
+        missing = " --missing" if known.kind == "missing" else ""
+        yield f"concord rewrite {known.rid} --system {known.system}{missing}: write it there again, as it is now"
     theirs = next((d for d in found if d.kind in ("field", "extra")), None)
     if theirs is not None:
         yield f"concord backfill {theirs.system}: take what stands there, in all its tables, as changes"

@@ -101,7 +101,7 @@ def test_a_table_gone_or_no_longer_published_is_told_and_read_again(trouble: Tro
     put(trouble, "unpublished", "unseen", rows=0)
     trouble.run("crm", "update unpublished set name = 'kestrel changed' where id = 'before'", rows=0)
     trouble.run("crm", "truncate truncated", rows=0)
-    wait_held(trouble, "crm", "truncated", "truncated")
+    wait_held(trouble, "crm", "truncated", "truncated", "concord rewrite")
     wait_held(trouble, "crm", "dropped", "the table is gone", "concord setup crm")
     wait_held(trouble, "crm", "unpublished", "not captured", 'alter publication "concord_crm" add table "public"."unpu')
     check_calm(trouble, "gone")
@@ -112,7 +112,8 @@ def test_a_table_gone_or_no_longer_published_is_told_and_read_again(trouble: Tro
     put(trouble, "dropped", "anew", rows=0)
     trouble.concord("setup", "crm")
     assert trouble.ask("crm", "select count(*) from pg_publication_tables where tablename = 'unpublished'") == [(1,)]
-    put(trouble, "truncated", "before")
+    trouble.concord("rewrite", "crm:truncated:before", "--system", "crm", "--missing")
+    wait(trouble, "truncated", "before", "crm")
     trouble.concord("backfill", "crm")
     wait(trouble, "dropped", "anew")
     wait(trouble, "unpublished", "unseen")
