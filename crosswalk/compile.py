@@ -59,17 +59,18 @@ def prefix_of(block: Block) -> str:
     return f"system {block.system}, table {block.table}: "
 
 
-def column_of(block: Block, shape: Shape, name: str, wanted_by: str, where: str = "") -> tuple[int, Column]:
-    """Index and column. Raises `TableHeld` when the table does not have it."""
+def column_of(block: Block, shape: Shape, name: str, wanted_by: MappedField | str) -> tuple[int, Column]:
+    """Index and column. Raises `TableHeld` when the table does not have it. `wanted_by`: a field, or words."""
     index = shape.index(name)
     if index is None:
+        is_word = isinstance(wanted_by, str)
         raise held(
             block,
-            f"the table has no column {name!r}, which {wanted_by} wants",
+            f"the table has no column {name!r}, which {wanted_by if is_word else f'field {wanted_by.name!r}'} wants",
             "Correct the mapping, or put the column back.",
-            where=where,
+            where="" if is_word else wanted_by.where,
             column=name,
-            field=wanted_by,
+            **({} if is_word else {"field": wanted_by.name}),
         )
     return index, shape.columns[index]
 

@@ -126,7 +126,7 @@ def _currency_piece(block: Block, shape: Shape, entity: Entity, index: int, code
         # Made by an expression; whether it is null is known only when it has been computed.
         return Piece(repr(code), (), name)
     columns = tuple(
-        column_of(block, shape, mapped.column, f"field {mapped.name!r}")[0] for mapped in amounts if mapped.column
+        column_of(block, shape, mapped.column, mapped)[0] for mapped in amounts if mapped.column
     )
     is_null = " and ".join(f"c{column} is None" for column in columns)
     return Piece(f"(None if {is_null} else {code!r})", columns, name)
@@ -141,7 +141,7 @@ def _reading_piece(
             field_ = entity.fields[entity.index[mapped.name]]
             code, columns = compile_read(mapped.read, scope, names, field_, mapped)
             return Piece(code, columns, mapped.name)
-        index, column = column_of(block, shape, mapped.column, f"field {mapped.name!r}", mapped.where)
+        index, column = column_of(block, shape, mapped.column, mapped)
         code = carry_read.reading_code(cell_of(block, shape, entity, mapped, column), names).replace("{v}", f"c{index}")
         if mapped.soft_delete:
             code = f"(True if c{index} is None else {code})"

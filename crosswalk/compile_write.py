@@ -224,7 +224,7 @@ def _target(
     currencies: dict[int, str],
     names: Names,
 ) -> Target:
-    _, column = column_of(block, shape, column_name, f"field {mapped.name!r}", mapped.where)
+    _, column = column_of(block, shape, column_name, mapped)
     if column.is_generated:
         raise held(
             block,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def load_meaning(config: Config) -> Meaning:
 
 
 def _unplayed_owners(dictionary: Dictionary, mapped: set[str], roles: list[str]) -> list[Finding]:
-    """Owners that no system is, as with a dictionary for more systems than there are; or by a slip of the pen."""
+    """Owners that no system is, as with a dictionary for more systems than there are; or by a slip of the pen, which is
+    a problem."""
     fields: dict[str, list[str]] = {}
     for entity in dictionary.entities:
         for field in entity.fields:
@@ -74,7 +76,8 @@ def _unplayed_owners(dictionary: Dictionary, mapped: set[str], roles: list[str])
             + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             + near(owner, roles),
             hint="What follows wins there, else the field's policy. `role` in [systems.NAME] gives a system a role.",
-            is_fatal=False,
+            # A name that is nearly a system's is a slip of the pen; another, a system that does not take part.
+            is_fatal=bool(difflib.get_close_matches(owner, roles, n=1)),
         )
         for owner, names in fields.items()
     ]

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from engine.commands.output import attempt, confirm, name_text, print_json, print_table, say, say_cut, time_text
+from engine.commands.output import (
+    attempt,
+    confirm,
+    count_of,
+    name_text,
+    print_json,
+    print_table,
+    say,
+    say_cut,
+    time_text,
+)
 from engine.commands.prepare import DEFAULT, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ANSWER_SECONDS_MAX = 15.0
+ALIVE_NAME = "alive"
 
 parked_app = typer.Typer(no_args_is_help=True, help="Records a target refused and rows a mapping could not read.")
 review_app = typer.Typer(no_args_is_help=True, help="Rows that match several records: which one is it?")
@@ -76,8 +87,8 @@ def conflicts(
                 r.entity,
                 str(r.record),
                 ", ".join(r.fields),
-                f"{_values(r.winner_values)} ({r.winner})",
-                f"{_values(r.loser_values)} ({r.loser})",
+                f"{_values(r.fields, r.winner_values)} ({r.winner})",
+                f"{_values(r.fields, r.loser_values)} ({r.loser})",
                 r.rule + (" - open" if r.is_open else ""),
             )
             for r in rows
@@ -136,7 +147,8 @@ def parked_show(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOpt
     say(f"  record   {row.record if row.record is not None else '-'}    key {row.key or '-'}")
     if row.rows:
         say(f"  rows     {', '.join(row.rows)}")
-    say(f"  since    {time_text(row.parked_at)}, {row.attempts} tries, next {time_text(row.try_after)}")
+    tries = count_of(row.attempts, "try", "tries")
+    say(f"  since    {time_text(row.parked_at)}, {tries}, next {time_text(row.try_after)}")
     say(f"  reason   {row.reason}" + (f", field {row.field}" if row.field else ""))
     say(f"  message  {row.message}")
     if row.hint:
@@ -199,10 +211,7 @@ def parked_drop(
     row = _parked_row(config, number, is_json)
     if not is_sure:
         what = f"record {row.record}" if row.record is not None else f"the row with key {row.key or '-'}"
-        confirm(
-            f"parked {number}: {what} of system {row.system}, table {row.table}: {row.message}\n"
-            f"Given up, {dropped(row.system, row.record)}\nGive it up?"
-        )
+        confirm(f"parked {number}: {what}: {row.message}\nGiven up, {dropped(row.system, row.record)}\nGive it up?")
     _ask(config, Wish(action="parked.drop", id=number), is_json)
 
 
@@ -325,7 +334,7 @@ def explain(
         "now",
         ("field", "value", "set by", "when", "seq"),
         [
-            (name, _value(found.values[name]), *_stamp(found.set_by.get(name)))
+            (name, _field_value(name, found.values[name]), *_stamp(found.set_by.get(name)))
             for name in names
             if found.values[name] is not None or name in found.set_by
         ],
@@ -336,7 +345,7 @@ def explain(
         ("seq", "when", "field", "system", "what", "value", "instead of"),
         [
             (h.seq, time_text(h.time), h.field, h.system, "set" if h.kind == "set" else f"lost ({h.rule})",
-             _value(h.value), _value(h.replaced))
+             _field_value(h.field, h.value), _field_value(h.field, h.replaced))
             for h in found.history
         ],
         empty="no history (older than the hub's retention)",
@@ -435,8 +444,17 @@ def _value(value: object) -> str:
     return "null" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _values(values: list[Any]) -> str:
-    return ", ".join(_value(value) for value in values)
+def _field_value(name: str, value: object) -> str:
+    """A value for people: whether a record lives is said in words."""
+    if name != ALIVE_NAME or value is None:
+        return _value(value)
+    return "exists" if value else "deleted"
+
+
+def _values(names: list[str], values: list[Any]) -> str:
+    """One value as it is; those of a group each with its field."""
+    shown = [_field_value(name, value) for name, value in zip(names, values, strict=False)]
+    return shown[0] if len(shown) == 1 else ", ".join(f"{n}={text}" for n, text in zip(names, shown, strict=False))
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -12,6 +12,7 @@ from crosswalk.problems import Problems, convert_form, describe, near, read_toml
 from engine.config.model import Config, HubConfig, SystemConfig, SystemForm
 from engine.errors import ConfigError, PluginError
 from engine.plugin import Plugin, Site, load_plugin
+from engine.secret import Secret
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 SYSTEMS_MAX = 62
@@ -72,6 +73,9 @@ def _system(name: str, raw: object, directory: Path, hub: Path, problems: Proble
     own = {field.name for field in msgspec.structs.fields(SystemForm)}
     plugin = _plugin(table.get("plugin"), path, problems)
     known = {field.encode_name for field in msgspec.structs.fields(plugin.config)} if plugin else set[str]()
+    secrets = (
+        {field.encode_name for field in msgspec.structs.fields(plugin.config) if _is_secret(field)} if plugin else ()
+    )
     ours = {key: value for key, value in table.items() if key in own}
     form = convert_form(ours, SystemForm, path, problems)
     theirs = {key: value for key, value in table.items() if key not in own}
@@ -79,6 +83,9 @@ def _system(name: str, raw: object, directory: Path, hub: Path, problems: Proble
     if plugin is not None:
         for key in [key for key in theirs if key not in known]:
             problems.add((*path, key), f"unknown key {key!r}{near(key, own | known)}")
+            del theirs[key]
+        for key in [key for key, value in theirs.items() if key in secrets and not isinstance(value, dict)]:
+            problems.add((*path, key), 'a secret is named, never written down: { env = "NAME" } or { file = "path" }')
             del theirs[key]
         options = convert_form(theirs, plugin.config, path, problems)
     if form is None or plugin is None or options is None:
@@ -96,6 +103,10 @@ def _system(name: str, raw: object, directory: Path, hub: Path, problems: Proble
         options=options,
         site=Site(name=name, directory=directory, work_directory=hub.with_name(hub.name + ".work") / name),
     )
+
+
+def _is_secret(field: msgspec.structs.FieldInfo) -> bool:
+    return field.type is Secret or Secret in get_args(field.type)
 
 
 def _plugin(kind: object, path: tuple[str, ...], problems: Problems) -> Plugin[Any] | None:

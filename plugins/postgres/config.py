@@ -6,6 +6,7 @@ settings, so a value has one spelling whichever way it came.
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -42,6 +43,8 @@ _LIBPQ_ONLY: Final = frozenset(
 )
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile", "servicefile")
 _NAME_LENGTH_MAX: Final = 63
+# libpq: invalid connection option "…", invalid URI query parameter: "…". Anything that is no name may be a value.
+_UNKNOWN_OPTION: Final = re.compile(r'invalid (?:connection option|URI query parameter:) "([a-z_]{1,40})"')
 
 
 class PostgresConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,10 +140,18 @@ def _parse(dsn: str) -> dict[str, str]:
     # Here and not on top: `concord --help` and a config check of other systems need no driver.
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
+    from psycopg.pq import Conninfo
 
     try:
         return {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
-    except ProgrammingError:
+    except ProgrammingError as error:
+        # Behind a password with a blank in it, what looks like an option may be the rest of it.
+        unknown = None if "pass" in dsn.lower() else _UNKNOWN_OPTION.search(str(error))
+        if unknown is not None:
+            known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+            near = difflib.get_close_matches(unknown[1], known, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"dsn has an option {unknown[1]!r}, which PostgreSQL does not know{meant}") from None
         raise ValueError(
             "dsn is no PostgreSQL connection string; write it like host=db.example port=5432 user=concord dbname=crm"
         ) from None

@@ -127,6 +127,10 @@ def test_an_owner_that_no_system_is_is_told_with_the_name_that_was_meant(folder:
     told = concord(folder, "check").output
     assert "owner epr: no system plays this role, so nobody owns " in told
     assert "did you mean 'erp'?" in told
+    assert "dictionary: problem: owner epr" in told
+    # A system that does not take part here, or not yet: dictionaries are made for more than one installation.
+    dictionary.write_text(right.replace('owner = "erp"', 'owner = "warehouse"', 1))
+    assert "dictionary: remark: owner warehouse" in concord(folder, "check").output
     dictionary.write_text(right)
     assert "no system plays" not in concord(folder, "check").output
 

@@ -102,7 +102,7 @@ def test_giving_up_says_what_it_leaves_and_how_to_undo_that(refusing: Path) -> N
     for answer in ("n\n", ""):
         asked = answered(refusing, answer, "parked", "drop", str(number))
         assert asked.exit_code == 130
-        assert f"record {record} of system erp" in asked.stderr
+        assert f"parked {number}: record {record}: system erp, table debtors" in asked.stderr
         assert f"concord rewrite {record} --system erp" in asked.stderr
         assert "concord compare" in asked.stderr
         assert "nothing was done" in asked.stderr

@@ -131,6 +131,7 @@ def test_a_secret_is_named_and_never_written_down(secret: str) -> None:
     assert error is not None
     said = f"{error.message} {error.hint} {error.problems} {error.context} {error!r}"
     assert "systems.crm.password" in said
+    assert '{ env = "NAME" }' in said or "vault" in secret
     assert "4711" not in said
 
 
@@ -138,6 +139,30 @@ def test_a_password_inside_the_dsn_is_refused_and_not_repeated() -> None:
     error = told(VALID.replace("dbname=crm", "dbname=crm password=geheim-4711"))
     assert error is not None
     assert "geheim-4711" not in f"{error.message} {error.hint} {error.problems} {error.context} {error!r}"
+
+
+def test_the_rest_of_a_password_with_a_blank_is_not_taken_for_an_option() -> None:
+    error = told(VALID.replace("dbname=crm", "dbname=crm password=x geheim=y"))
+    assert error is not None
+    assert "geheim" not in f"{error.message} {error.hint} {error.problems} {error.context} {error!r}"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "option", "meant"),
+    [
+        ("host=localhost dbnam=crm", "dbnam", "dbname"),
+        ("host=localhost dbname=crm sslmod=geheim-4711", "sslmod", "sslmode"),
+        ("postgresql://localhost/crm?sslmod=geheim-4711", "sslmod", "sslmode"),
+        ("host=localhost zzzz=geheim-4711", "zzzz", ""),
+    ],
+)
+def test_an_option_of_the_dsn_that_is_none_is_named_with_the_nearest(dsn: str, option: str, meant: str) -> None:
+    error = told(VALID.replace("host=localhost dbname=crm", dsn))
+    assert error is not None
+    said = f"{error.message} {error.hint} {error.problems} {error.context} {error!r}"
+    assert f"'{option}'" in said
+    assert f"did you mean '{meant}'?" in said or not meant
+    assert "4711" not in said
 
 
 def test_a_file_that_is_not_there() -> None:

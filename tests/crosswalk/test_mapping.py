@@ -176,10 +176,15 @@ def _words(found: Shape, name: str, words: str) -> list[str]:
 def test_a_missing_column_holds_the_table_and_says_which_field_wants_it(tmp_path: Path) -> None:
     place = mapping(tmp_path, EXAMPLE).places[0]
     cut = Shape(name=CUSTOMERS.name, columns=CUSTOMERS.columns[:-1], form=Form.TEXT, key=("id",))
-    with pytest.raises(TableHeld, match="no column 'deleted', which field 'alive' wants"):
+    with pytest.raises(TableHeld, match="no column 'deleted', which field 'alive' wants") as caught:
         place.reader(cut, entity_of(tmp_path))
-    found = [f.path for f in check(place, cut, entity_of(tmp_path)) if f.is_fatal]
-    assert found == ["public.customers.deleted"]
+    assert caught.value.context["field"] == "alive"
+    (found,) = [f for f in check(place, cut, entity_of(tmp_path)) if f.is_fatal]
+    assert found.path == "public.customers.deleted"
+    # The line of the field, not that of its table.
+    line = next(n for n, text in enumerate(EXAMPLE.splitlines(), 1) if text.startswith("deleted "))
+    assert found.message.endswith(f":{line})")
+    assert caught.value.message.endswith(f":{line})")
 
 
 def test_all_mistakes_come_at_once_with_their_lines(tmp_path: Path) -> None:
