@@ -11,6 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,67 @@ def test_once_says_that_a_source_failed(agreed: Path) -> None:
     ended = daemon(agreed, "--once")
     assert ended.wait(60) == 7
     assert "halted: crm source" in (agreed / "run1.log").read_text()
+
+
+@contextmanager
+def impatient(folder: Path, name: str, value: int, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The daemon, with one of its patiences cut."""
+    module, _, constant = name.rpartition(".")
+    program = f"import {module} as m, engine.cli; m.{constant} = {value}; engine.cli.main()"
+    command = [sys.executable, "-c", program, "run", *words, "-c", str(folder / "concord.toml")]
+    with (folder / "run1.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def locked(agreed: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that lets nobody write to the ERP, while there is something to be written."""
+    config = agreed / "concord.toml"
+    config.write_text(config.read_text().replace('path = "erp.db"', 'path = "erp.db"\nbusy_timeout_seconds = 0.1'))
+    execute(agreed / "crm.db", "update customers set name = 'bravo'")
+    erp = sqlite3.connect(agreed / "erp.db", isolation_level=None)
+    erp.execute("begin immediate")
+    yield erp
+    erp.close()
+
+
+def test_once_does_not_wait_for_ever(agreed: Path, locked: sqlite3.Connection) -> None:
+    with impatient(agreed, "engine.commands.running.ONCE_ATTEMPTS_MAX", 2, "--once") as ended:
+        assert ended.wait(60) == 8
+    log = (agreed / "run1.log").read_text()
+    assert "lane.paused" in log
+    assert "halted: erp target" in log
+    locked.execute("rollback")
+    again = daemon(agreed, "--once")
+    assert again.wait(60) == 0
+    assert locked.execute("select name1 from debtors").fetchall() == [("bravo",)]
+
+
+def test_told_to_stop_before_all_is_delivered(agreed: Path, locked: sqlite3.Connection) -> None:
+    with impatient(agreed, "engine.daemon.DRAIN_SECONDS_MAX", 1) as process:
+        until_started(agreed, process)
+        while "lane.paused" not in (agreed / "run1.log").read_text() or not is_journalled(agreed):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(60) == 143
+    assert "is_drained=false" in (agreed / "run1.log").read_text().lower()
+    locked.execute("rollback")
+    again = daemon(agreed, "--once")
+    assert again.wait(60) == 0
+    assert locked.execute("select name1 from debtors").fetchall() == [("bravo",)]
+
+
+def is_journalled(folder: Path) -> bool:
+    hub = sqlite3.connect(folder / "hub.sqlite")
+    ((last, cursor),) = hub.execute("select max(j.seq), (select cursor from system where name = 'erp') from journal j")
+    hub.close()
+    return last > cursor
 
 
 def test_told_to_stop_with_a_halted_lane(agreed: Path) -> None:
