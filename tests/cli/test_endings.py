@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def test_once_says_that_a_source_failed(agreed: Path) -> None:
 
 
 @contextmanager
-def impatient(folder: Path, name: str, value: int, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def impatient(folder: Path, name: str, value: int, *words: str) -> Generator[subprocess.Popen[bytes]]:
     """The daemon, with one of its patiences cut."""
     module, _, constant = name.rpartition(".")
     program = f"import {module} as m, engine.cli; m.{constant} = {value}; engine.cli.main()"
