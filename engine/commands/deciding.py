@@ -396,7 +396,7 @@ def _ask(file: Path, wish: Wish, is_json: bool) -> None:
         print_json({"answer": answer, "daemon": owner})
         return
     say(answer)
-    if owner is None:
+    if owner is None and wish.action != "parked.drop" and wish.choice != "keep":
         say("no daemon runs: `concord run` carries it out at the systems")
 
 

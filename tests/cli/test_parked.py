@@ -110,6 +110,7 @@ def test_giving_up_says_what_it_leaves_and_how_to_undo_that(refusing: Path) -> N
     done = answered(refusing, "y\n", "parked", "drop", str(number))
     assert done.exit_code == 0
     assert f"concord rewrite {record} --system erp" in done.stdout
+    assert "no daemon" not in done.stdout, "nothing is left to do"
     assert len(items(refusing)) == 3
     compared = concord(refusing, "compare")
     assert compared.exit_code == 3

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from crosswalk.check import check
 from crosswalk.dictionary import load_dictionary
@@ -608,3 +609,11 @@ fields.satisfaction = "score"
     written = place.writer(table, entity).update(-1, ["5"], [record])
     assert written.rows == [(5, "Fix", 1, "2024-02-29 13:05:00.25", 86400, 1.5, 4)]
     assert place.writer(table, entity).insert([None], [record]).columns == ("kind", *written.columns[1:])
+
+
+def test_a_problem_with_a_column_is_told_at_the_line_of_its_field(tmp_path: Path) -> None:
+    columns = tuple(replace(c, labels=("A",)) if c.name == "state" else c for c in CUSTOMERS.columns)
+    found = check(mapping(tmp_path, EXAMPLE).places[0], replace(CUSTOMERS, columns=columns), entity_of(tmp_path))
+    (problem,) = [f for f in found if f.is_fatal and f.path == "public.customers.state"]
+    line = next(n for n, text in enumerate(EXAMPLE.splitlines(), 1) if text.startswith("status "))
+    assert problem.message.endswith(f"no value X ({tmp_path / 'mapping.toml'}:{line})")
