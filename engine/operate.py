@@ -229,7 +229,7 @@ def _rewrite(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
         full = topology.entities[entry.entity].full
         append_again(tx, entry, full & ~(1 << ALIVE) if is_update else full, part.bit)
     if not entry.value(ALIVE):
-        return f"record {rid} is deleted, and its row at {part.name} goes"
+        return f"record {rid} is deleted, and {part.name} is told so again"
     return f"record {rid} is written to {part.name} again, whole, as it is now"
 
 
