@@ -125,9 +125,7 @@ def _currency_piece(block: Block, shape: Shape, entity: Entity, index: int, code
     if any(mapped.column is None for mapped in amounts):
         # Made by an expression; whether it is null is known only when it has been computed.
         return Piece(repr(code), (), name)
-    columns = tuple(
-        column_of(block, shape, mapped.column, mapped)[0] for mapped in amounts if mapped.column
-    )
+    columns = tuple(column_of(block, shape, mapped.column, mapped)[0] for mapped in amounts if mapped.column)
     is_null = " and ".join(f"c{column} is None" for column in columns)
     return Piece(f"(None if {is_null} else {code!r})", columns, name)
 
