@@ -20,7 +20,7 @@ from engine.ports import Deletes, Delivery, TableWrite, WriteKind, Writer, Write
 
 VALUE_HINT = (
     "Correct the value where it was written, which is tried at once; or change the column and run `concord parked"
-    " retry`; or mend the mapping and start the daemon again."
+    " retry --all`; or mend the mapping and start the daemon again."
 )
 
 
@@ -151,17 +151,27 @@ class Writing:
         inserts: list[tuple[Item, CanonicalRow]] = []
         assigned: list[tuple[Item, CanonicalRow]] = []
         updates: dict[int, list[tuple[Item, CanonicalRow]]] = {}
+        whole: dict[int, list[tuple[Item, CanonicalRow]]] = {}
         for pair in ready:
             item = pair[0]
             if item.problem is not None:
                 self._refuse(item, item.problem)
             elif item.key is None:
                 assigned.append(pair)
-            elif item.is_new or (item.mask & 1 << ALIVE and item.entry.value(ALIVE)):
+            elif item.is_new:
                 inserts.append(pair)
+            elif item.mask & 1 << ALIVE and item.entry.value(ALIVE):
+                whole.setdefault(item.mask & writer.mask, []).append(pair)
             elif item.mask & writer.mask:
                 updates.setdefault(item.mask & writer.mask, []).append(pair)
         key = part.place.key
+        for mask, pairs in whole.items():
+            # Its row is there, or was deleted. An insert that finds it would not do for both: what the table demands of
+            # a new row, and no field has, is there already.
+            written = writer.update(mask, [item.key or "" for item, _ in pairs], [row for _, row in pairs])
+            missing = set(map(id, await self._send(part, WriteKind.UPDATE, written, [item for item, _ in pairs], key)))
+            inserts += [pair for pair in pairs if id(pair[0]) in missing]
+            self.outcome.rows_missing -= len(missing)
         if inserts:
             written = writer.insert([item.key for item, _ in inserts], [row for _, row in inserts])
             await self._send(part, WriteKind.INSERT, written, [item for item, _ in inserts], key)
@@ -181,7 +191,8 @@ class Writing:
         items: list[Item],
         key: tuple[str, ...],
         assigned: str | None = None,
-    ) -> None:
+    ) -> list[Item]:
+        """Returns those whose rows an update did not find."""
         rows: list[WireRow] = []
         kept: list[Item] = []
         if written.problems:
@@ -194,13 +205,15 @@ class Writing:
         else:
             rows, kept = cast("list[WireRow]", written.rows), items
         if not rows:
-            return
+            return []
         write = _table_write(part, kind, written, rows, [item.rid for item in kept], key, assigned)
-        await self._attempt(write, kept, is_last=False)
+        return await self._attempt(write, kept, is_last=False)
 
-    async def _attempt(self, write: TableWrite, items: list[Item], *, is_last: bool) -> None:
-        """The whole write, else its halves, down to the single record that is refused."""
+    async def _attempt(self, write: TableWrite, items: list[Item], *, is_last: bool) -> list[Item]:
+        """The whole write, else its halves, down to the single record that is refused. Returns those whose rows an
+        update did not find."""
         assert self.delivery is not None
+        missing: list[Item] = []
         stack = [(write, items)]
         while stack:
             write, items = stack.pop()
@@ -219,6 +232,7 @@ class Writing:
                     stack.extend(_parts(write, items, error.row_index))
                 continue
             self._count(write, result)
+            missing += [items[n] for n in result.missing]
             part = items[0].part
             if write.assigned is not None:
                 rids = [item.rid for item in items]
@@ -228,6 +242,7 @@ class Writing:
                 new = [item for item in items if item.is_new]
                 if new:
                     self._link(part, [str(item.key) for item in new], [item.rid for item in new])
+        return missing
 
     def _count(self, write: TableWrite, result: WriteResult) -> None:
         outcome = self.outcome
