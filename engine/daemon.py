@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.abc import TaskStatus
 
-from engine.errors import ConcordError, Disposition, Fenced, HubError, TargetUnready
+from engine.errors import ConcordError, DeliveryHeld, Disposition, Fenced, HubError, TargetUnready
 from engine.hub.sqlite import SqliteHub
 from engine.hub.sweep import sweep
 from engine.hub.transaction import HubTransaction
@@ -156,6 +156,8 @@ class Daemon:
             await self._drain.wait()
             self.log.event("daemon.draining", seconds_max=DRAIN_SECONDS_MAX)
             sources.cancel()
+            for part in self.topology.systems:
+                self.signals.opened[part].set()
             with anyio.move_on_after(DRAIN_SECONDS_MAX):
                 await self._wait_delivered()
             self._ending.is_drained = not await self._undelivered()
@@ -202,7 +204,8 @@ class Daemon:
                     self.signals.journal.ring()
                     self.log.event("request.answered", count=done.count)
                     for lane in self.lanes:
-                        if lane.direction == "source" and lane.member.part.name in done.read_again:
+                        is_asked = lane.direction == "source" or isinstance(lane.error, DeliveryHeld)
+                        if is_asked and lane.member.part.name in done.read_again:
                             lane.again.ring()
             except HubError as trouble:
                 self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)

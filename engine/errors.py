@@ -16,6 +16,7 @@
     ├── TableHeld           HALT   one table changed its shape; the other tables go on
     ├── TargetError
     │   ├── TargetUnready   HALT   set-up is missing at the target, or a privilege is
+    │   ├── DeliveryHeld    HALT   its own log is lost, and writing would overwrite what nobody has read
     │   ├── TargetBusy      RETRY  deadlock, lock timeout, read-only, full, shutting down
     │   ├── RowRefused      PARK   the target will not have this row
     │   └── MarkerAhead     HALT   a target's marker and the hub contradict each other
@@ -163,6 +164,12 @@ class TargetUnready(TargetError):
     """The target lacks what delivery needs: the marker table, a mapped table or column, a privilege."""
 
     code = "target.unready"
+
+
+class DeliveryHeld(TargetError):
+    """The system's own log has lost changes: a delivery could overwrite one of which nobody would ever hear."""
+
+    code = "target.held"
 
 
 class TargetBusy(TargetError):

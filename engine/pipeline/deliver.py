@@ -75,8 +75,9 @@ class Deliverer:
         if marker < known:
             raise MarkerAhead(
                 f"system {self.system.name} has marker {marker}, the hub has delivered {known}",
-                hint=f"{self.system.name} was restored from an older copy, or the hub belongs to another one; run"
-                " `concord compare` and bring the right pair together.",
+                hint=f"{self.system.name} was restored from an older copy, or the hub belongs to another one: run"
+                " `concord compare` and bring the right pair together. If it was torn down and set up again over the"
+                " same data, put its marker back as the plugin's chapter says. Then start the daemon again.",
                 system=self.system.name,
             )
         if marker > known:

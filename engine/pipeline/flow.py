@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from engine.errors import DeliveryHeld, PositionLost
 from engine.hub.sqlite import SqliteHub
 from engine.hub.transaction import HubTransaction, Stretch
 from engine.model.change import EventKind
@@ -66,8 +67,18 @@ async def run_source(flow: Flow, part: SystemPart, system: System, source: Sourc
         if any(event.kind is EventKind.RESHAPED for segment in batch.segments for event in segment.events):
             await _replay(flow, part, system)
 
-    async with open_feed(flow.hub, part, source, position, verify) as feed:
-        await Capturer(flow.hub, flow.topology, part, feed, flow.signals, committed).run()
+    try:
+        async with open_feed(flow.hub, part, source, position, verify) as feed:
+            flow.signals.lost.discard(part.id)
+            flow.signals.opened[part.id].set()
+            await Capturer(flow.hub, flow.topology, part, feed, flow.signals, committed).run()
+    except* PositionLost:
+        flow.signals.lost.add(part.id)
+        # The target may be waiting for something to deliver.
+        flow.signals.journal.ring()
+        raise
+    finally:
+        flow.signals.opened[part.id].set()
 
 
 async def _replay(flow: Flow, part: SystemPart, system: System) -> dict[str, Shape]:
@@ -90,6 +101,8 @@ async def run_target(flow: Flow, part: SystemPart, system: System, target: Targe
         await flow.hub.transact(lambda tx: make_due(tx, part))
         flow.signals.cursor[part.id].ring()
         await _wait_copied(flow, part)
+        if part.is_source:
+            await flow.signals.opened[part.id].wait()
         await _admit(flow, part)
         await _deliver(flow, part, system, lane)
 
@@ -98,6 +111,13 @@ async def _deliver(flow: Flow, part: SystemPart, system: System, lane: Deliverer
     try:
         while True:
             event = flow.signals.journal.next
+            if part.id in flow.signals.lost:
+                raise DeliveryHeld(
+                    f"nothing is written to {part.name} while its log is lost: what its users changed since would be"
+                    " overwritten unseen",
+                    hint=f"Mend what `concord status` says of its source, then run `concord backfill {part.name}`.",
+                    system=part.name,
+                )
             delivered = await lane.step()
             if delivered is not None:
                 flow.signals.reached[part.id] = delivered.until

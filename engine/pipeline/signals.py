@@ -24,9 +24,12 @@ class Bell:
 
 class Signals:
     """The bells of one daemon. `journal`: it grew. `cursor[S]`: the hub's cursor of a system moved, or its snapshot is
-    complete. `reached[S]`: up to where a target that is at work has delivered."""
+    complete. `reached[S]`: up to where a target that is at work has delivered. `opened[S]`: its source has been tried.
+    `lost`: systems whose logs are known to have lost changes."""
 
     def __init__(self) -> None:
         self.journal = Bell()
         self.cursor: defaultdict[int, Bell] = defaultdict(Bell)
         self.reached: dict[int, int] = {}
+        self.opened: defaultdict[int, anyio.Event] = defaultdict(anyio.Event)
+        self.lost: set[int] = set()

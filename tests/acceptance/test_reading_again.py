@@ -6,11 +6,13 @@ daemon has delivered to them; what the read rows hold of our own deliveries must
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from engine.testing.postgres import PostgresServer
 from tests.acceptance.field import Field
 
 CUSTOMER = "insert into customers (id, company_name, email, phone) values ('c', 'Kiln', 'k@example.org', '1')"
@@ -67,6 +69,34 @@ def test_a_backfill_after_a_lost_log_is_done_once(files: Field) -> None:
         # The log begins elsewhere than the hub knew, also while nobody adds to it.
         settle(files)
         assert erp.run("select tel from client") == [("2",)]
+
+
+def test_nothing_is_written_over_what_a_lost_log_does_not_tell(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    made = Field(postgres_server, tmp_path, "unread", systems=("crm", "erp"), files=frozenset(("erp",)))
+    made.create()
+    try:
+        assert made.concord("setup").returncode == 0
+        with made.application("crm") as crm, made.application("erp") as erp:
+            crm.run(CUSTOMER)
+            settle(made)
+            crm.run("update customers set phone = '2'")
+            ((slot,),) = crm.run("select slot_name from pg_replication_slots where database = current_database()")
+            crm.run("select pg_drop_replication_slot(?)", slot)
+            # The later one: it wins, if anybody gets to know of the other.
+            erp.run("update client set tel = '3'")
+            ended = made.concord("run", "--once", "--log-level", "error")
+            assert ended.returncode == 7, ended.stderr
+            assert "nothing is written to crm while its log is lost" in ended.stderr
+            assert crm.run("select phone from customers") == [("2",)]
+            assert made.concord("setup").returncode == 0
+            assert made.concord("backfill", "crm").returncode == 0
+            settle(made)
+            (conflict,) = json.loads(made.concord("conflicts", "--json").stdout)["items"]
+            assert sorted((conflict["winner"], conflict["loser"])) == ["crm", "erp"]
+            assert crm.run("select phone from customers") == erp.run("select tel from client")
+        assert made.concord("compare").returncode == 0
+    finally:
+        made.drop()
 
 
 def test_commands_look_at_a_hub_with_a_configuration_that_it_has_not_met(files: Field) -> None:
