@@ -8,6 +8,7 @@ a temporary directory, listens on a loopback port of its own, and is stopped by 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,8 @@ import pytest
 from engine.testing.postgres import PostgresServer, start_postgres
 
 _names = itertools.count(1)
+# Tests start hundreds of commands; without bytecode on disk each of them would compile a hundred modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")

@@ -232,7 +232,10 @@ class Committer:
         name, table = self.system.name, rows.part.place.table
         field = rows.part.entity.fields[missing].name
         message = f"system {name}, table {table}: a row begins to take part, and its log does not tell its {field}"
-        hint = f"Run `concord backfill {name}`, which reads whole rows; `concord check` says how they are logged whole."
+        hint = (
+            f"Run `concord backfill {name}`, which reads whole rows; let the table log them whole to be spared that"
+            " (PostgreSQL: alter table … replica identity full)."
+        )
         self._park(tx, rows, i, seen, counts, ("row.partial", "table", message, hint, field))
 
     def _park(

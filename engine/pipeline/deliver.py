@@ -210,7 +210,7 @@ class Deliverer:
 def _writer(part: PlacePart, shape: Shape | None, system: SystemPart) -> Writer | TableHeld:
     if shape is None:
         return TableHeld(
-            f"system {system.name} has no table {part.place.table}",
+            f"system {system.name}: table {part.place.table} does not exist",
             hint="Create the table again or take it out of the mapping; its records wait.",
             system=system.name,
             table=part.place.table,

@@ -23,7 +23,7 @@ from engine.testing.memory import MemoryDatabase
 from engine.testing.memory_source import MemoryFeed
 from engine.testing.simulation import Simulation
 
-WORLDS = 40
+WORLDS = 24
 LIVES = 4
 
 
@@ -167,7 +167,7 @@ def test_worlds_without_history_in_which_a_system_came_back(seed: int) -> None:
 
 def test_worlds_in_which_rows_leave_their_filter_settle_in_agreement() -> None:
     run_worlds(lambda seed: Simulation(8000 + seed, has_filter=True), WORLDS)
-    run_worlds(lambda seed: Simulation(9000 + seed, has_filter=True, has_modes=True, has_retention=True), WORLDS)
+    run_worlds(lambda seed: Simulation(9000 + seed, has_filter=True, has_modes=True, has_retention=True), WORLDS // 2)
 
 
 def test_worlds_in_which_tables_are_read_again_settle_in_agreement() -> None:
