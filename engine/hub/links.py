@@ -6,6 +6,7 @@ Rows made here wait in memory and go out in a few statements; whoever asks the d
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -52,6 +53,16 @@ class Links:
         """Nothing in memory is true any more."""
         self.clear_links()
         self._left = {}
+
+    def write(self, sql: str, bindings: Sequence[Any] = ()) -> None:
+        """One statement on a side table."""
+        self.flush_links()
+        self.connection.execute(sql, bindings)
+
+    def rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query on side tables."""
+        self.flush_links()
+        return list(self.connection.execute(sql, bindings))
 
     # ------------------------------------------------------------------------------------------------ asking
 

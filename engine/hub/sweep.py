@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.hub.database import integers
+from engine.hub.exceptions import Overlay
 from engine.hub.registry import AWAY, READ_ONLY
-from engine.hub.transaction import HubTransaction, Overlay
+from engine.hub.transaction import HubTransaction
 from engine.model.record import CHANGE, Entry, bits
 
 NEVER = 1 << 62

@@ -7,17 +7,17 @@ statements at its end (`flush`). Nothing here decides anything: it remembers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from engine.hub.aside import Aside
 from engine.hub.database import Database, blobs, integers, texts
-from engine.hub.links import Links
 from engine.hub.packed import LARGE, SMALL, escaped, pairs
 from engine.hub.recent import Recent, Runs
 from engine.model.births import Births
 from engine.model.position import Position
-from engine.model.record import Entry, Stamp, Value, decode_entries, decode_entry, encode_entry
+from engine.model.record import Entry, decode_entries, decode_entry, encode_entry
 from engine.ports import Clock
 
 # What a scan of the journal has in memory at once.
@@ -27,75 +27,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_position = msgspec.msgpack.Decoder(Position).decode
 
 
-class Overlay(NamedTuple):
-    """What a system holds of one field until delivery `until` lands there. No stamp: a value that lost."""
-
-    value: Value
-    stamp: Stamp | None
-    until: int
-
-
-class Stretch(NamedTuple):
-    """Deliveries from `refused` on did not reach the record; `good` is the entry that makes up for it, None: none."""
-
-    refused: int
-    good: int | None
-
-
-_decode_overlay = msgspec.msgpack.Decoder(tuple[Value, tuple[int, int, int] | None]).decode
-
-
-class Conflict(NamedTuple):
-    """A row of the conflict table. `values` run parallel to the set bits of `mask`."""
-
-    seq: int
-    rid: int
-    entity: int
-    mask: int
-    rule: str
-    winner: Stamp
-    loser: Stamp
-    loser_seen: int
-    winner_values: list[Value]
-    loser_values: list[Value]
-    is_open: bool
-
-
-class Parked(msgspec.Struct, kw_only=True):
-    """A record or row set aside. `doc`: the wire row for the direction `source`."""
-
-    system: int
-    direction: str
-    place: int
-    rid: int | None
-    key: str | None
-    seq: int
-    seen: int
-    code: str
-    reason: str
-    message: str
-    hint: str = ""
-    field: str | None = None
-    waits_for: int | None = None
-    attempts: int = 1
-    try_after: int = 0
-    doc: bytes | None = None
-    id: int = 0
-
-
-class HubTransaction(Links):
+class HubTransaction(Aside):
     """The hub as one transaction sees it. Valid inside `SqliteHub.transact` only."""
 
     def __init__(self, connection: Database, clock: Clock, recent: Recent | None = None) -> None:
-        super().__init__(connection)
-        self.clock = clock
+        super().__init__(connection, clock)
         self._recent = recent or Recent(0, 0)
-        self._overlaid: dict[int, set[int]] | None = None
-        self._stretched: dict[int, set[int]] | None = None
         self._has_aliases: bool | None = None
-        self._parked_keys: dict[int, set[str]] | None = None
-        self._undecided: set[int] | None = None
-        self._astray: dict[int, dict[str, dict[int, int]]] | None = None
         self._last_seq: int | None = None
         self._clear()
 
@@ -106,7 +44,7 @@ class HubTransaction(Links):
         self._encoded: list[bytes] = []
         self._changed: dict[int, int] = {}
         self.clear_links()
-        self._conflicts: list[Conflict] = []
+        self.clear_aside()
         self._match_keys: list[tuple[int, str, int]] = []
 
     def settle(self) -> None:
@@ -118,8 +56,9 @@ class HubTransaction(Links):
     def forget(self) -> None:
         """The transaction was rolled back: nothing it left in memory is true."""
         self._clear()
-        self._overlaid = self._stretched = self._has_aliases = self._last_seq = None
-        self._parked_keys = self._undecided = self._astray = None
+        self._has_aliases = self._last_seq = None
+        self.forget_aside()
+        self.forget_exceptions()
         self.forget_links()
 
     # ------------------------------------------------------------------------------------------ the journal
@@ -343,103 +282,6 @@ class HubTransaction(Links):
         self.connection.execute("insert into alias values (?, ?)", (rid, means))
         self._has_aliases = True
 
-    # ------------------------------------------------------------------------- what the journal does not say
-
-    def overlaid(self, system: int) -> set[int]:
-        """Records of which `system` may hold something else than the journal says."""
-        if self._overlaid is None:
-            self._overlaid = {}
-            for owner, rid in self.connection.execute("select distinct system, rid from overlay"):
-                self._overlaid.setdefault(owner, set()).add(rid)
-        return self._overlaid.setdefault(system, set())
-
-    def overlays(self, system: int, rid: int) -> dict[int, Overlay]:
-        if rid not in self.overlaid(system):
-            return {}
-        found: dict[int, Overlay] = {}
-        rows = self.connection.execute(
-            "select indexed, until, doc from overlay where system = ? and rid = ?", (system, rid)
-        )
-        for indexed, until, document in rows:
-            value, stamp = _decode_overlay(document)
-            found[indexed] = Overlay(value, Stamp(*stamp) if stamp else None, until)
-        return found
-
-    def set_overlay(self, system: int, rid: int, indexed: int, overlay: Overlay) -> None:
-        self.overlaid(system).add(rid)
-        self.connection.execute(
-            "insert or replace into overlay values (?, ?, ?, ?, ?)",
-            (system, rid, indexed, overlay.until, _encode((overlay.value, overlay.stamp))),
-        )
-
-    def drop_overlay(self, system: int, rid: int, indexed: int) -> None:
-        if rid in self.overlaid(system):
-            self.connection.execute(
-                "delete from overlay where system = ? and rid = ? and indexed = ?", (system, rid, indexed)
-            )
-
-    def sweep_overlays(self, system: int, seen: int) -> None:
-        """Drop what a landed delivery has ended, except where deliveries do not reach the record."""
-        if not self.overlaid(system):
-            return
-        self.connection.execute(
-            "delete from overlay where system = ?1 and until <= ?2"
-            " and rid not in (select rid from stretch where system = ?1)",
-            (system, seen),
-        )
-        assert self._overlaid is not None
-        rows = self.connection.execute("select distinct rid from overlay where system = ?", (system,))
-        self._overlaid[system] = {row[0] for row in rows}
-
-    def stretched(self, system: int) -> set[int]:
-        """Records with stretches in `system`'s log that deliveries did not reach."""
-        if self._stretched is None:
-            self._stretched = {}
-            for owner, rid in self.connection.execute("select distinct system, rid from stretch"):
-                self._stretched.setdefault(owner, set()).add(rid)
-        return self._stretched.setdefault(system, set())
-
-    def stretches(self, system: int, rid: int) -> list[Stretch]:
-        if rid not in self.stretched(system):
-            return []
-        rows = self.connection.execute(
-            "select refused, good from stretch where system = ? and rid = ? order by refused", (system, rid)
-        )
-        return [Stretch(refused, good) for refused, good in rows]
-
-    def set_stretch(self, system: int, rid: int, stretch: Stretch) -> None:
-        self.stretched(system).add(rid)
-        self.connection.execute(
-            "insert or replace into stretch values (?, ?, ?, ?)", (system, rid, stretch.refused, stretch.good)
-        )
-
-    def open_stretch(self, system: int, rid: int, first: int) -> None:
-        """Deliveries from `first` on do not reach the record, whatever was known of later ones."""
-        stretches = self.stretches(system, rid)
-        if any(good is None and refused <= first for refused, good in stretches):
-            return
-        # What makes up for a stretch and does not arrive leaves that as it was.
-        start = next((refused for refused, good in stretches if good == first), first)
-        self.connection.execute(
-            "delete from stretch where system = ? and rid = ? and refused > ?", (system, rid, start)
-        )
-        self.set_stretch(system, rid, Stretch(start, None))
-
-    def close_stretch(self, system: int, rid: int, good: int) -> None:
-        """Deliveries reach the record again, from `good` on; nothing where they always did."""
-        stretches = self.stretches(system, rid)
-        if stretches and stretches[-1].good is None:
-            self.set_stretch(system, rid, Stretch(stretches[-1].refused, good))
-
-    def sweep_stretches(self, system: int, seen: int) -> None:
-        """Forget stretches that lie wholly before what the system's log has shown."""
-        if not self.stretched(system):
-            return
-        self.connection.execute("delete from stretch where system = ? and good <= ?", (system, seen))
-        assert self._stretched is not None
-        rows = self.connection.execute("select distinct rid from stretch where system = ?", (system,))
-        self._stretched[system] = {row[0] for row in rows}
-
     # --------------------------------------------------------------------------------------------- systems
 
     def system(self, system: int, columns: str) -> Any:
@@ -474,82 +316,6 @@ class HubTransaction(Links):
         self.sweep_overlays(system, seen)
         self.sweep_stretches(system, seen)
 
-    def write(self, sql: str, bindings: Sequence[Any] = ()) -> None:
-        """One statement on a side table."""
-        self.flush_links()
-        self.connection.execute(sql, bindings)
-
-    def rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query on side tables."""
-        self.flush_links()
-        return list(self.connection.execute(sql, bindings))
-
-    # ------------------------------------------------------------------------------- conflicts and parked
-
-    def add_conflict(self, conflict: Conflict) -> None:
-        self._conflicts.append(conflict)
-
-    @property
-    def undecided(self) -> set[int]:
-        """Records whose identity waits for a person; whoever opens or closes a review changes it."""
-        if self._undecided is None:
-            rows = self.connection.execute("select rid from review where decided_at is null")
-            self._undecided = {row[0] for row in rows}
-        return self._undecided
-
-    def parked_keys(self, place: int) -> set[str]:
-        """Keys of rows of a source that are set aside. Kept up to date."""
-        if self._parked_keys is None:
-            self._parked_keys = {}
-            for owner, key in self.connection.execute("select place, key from parked where direction = 'source'"):
-                self._parked_keys.setdefault(owner, set()).add(key)
-        return self._parked_keys.setdefault(place, set())
-
-    def unpark_key(self, place: int, key: str) -> None:
-        if key in self.parked_keys(place):
-            self.parked_keys(place).discard(key)
-            self.connection.execute(
-                "delete from parked where direction = 'source' and place = ? and key = ?", (place, key)
-            )
-
-    def astray(self, place: int) -> dict[str, dict[int, int]]:
-        """By key: records whose deliveries up to a seq may have been made under it after it was no longer theirs. Kept
-        up to date."""
-        if self._astray is None:
-            self._astray = {}
-            for owner, key, rid, until in self.connection.execute("select place, key, rid, until from astray"):
-                self._astray.setdefault(owner, {}).setdefault(key, {})[rid] = until
-        return self._astray.setdefault(place, {})
-
-    def add_astray(self, place: int, key: str, rid: int, until: int) -> None:
-        self.astray(place).setdefault(key, {})[rid] = until
-        self.connection.execute("insert or replace into astray values (?, ?, ?, ?)", (place, key, rid, until))
-
-    def sweep_astray(self, place: int, seen: int) -> None:
-        """Forget what the system's log has shown."""
-        self.connection.execute("delete from astray where place = ? and until <= ?", (place, seen))
-        self._astray = None
-
-    def park(self, parked: Parked) -> None:
-        """Set aside, replacing what was parked for the same record or key; attempts add up."""
-        now = self.clock.now()
-        if parked.direction == "source" and parked.key is not None:
-            self.parked_keys(parked.place).add(parked.key)
-        same = ("place = ? and key = ?", (parked.place, parked.key))
-        if parked.direction == "target":
-            same = ("system = ? and rid = ?", (parked.system, parked.rid))
-        where = f"direction = '{parked.direction}' and {same[0]}"
-        found = self.rows(f"select id, attempts, parked_at from parked where {where}", same[1])
-        identity, attempts, since = found[0] if found else (None, 0, now)
-        self.connection.execute(
-            "insert or replace into parked values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                identity, parked.system, parked.direction, parked.place, parked.rid, parked.key, parked.seq,
-                parked.seen, parked.code, parked.reason, parked.message, parked.hint, parked.field, parked.waits_for,
-                attempts + 1, since, now, parked.try_after, parked.doc,
-            ),
-        )  # fmt: skip
-
     # ------------------------------------------------------------------------------------------- writing out
 
     def flush(self) -> None:
@@ -563,20 +329,7 @@ class HubTransaction(Links):
             self._flush_changed(first)
         self.flush_links()
         self._flush_matches()
-        if self._conflicts:
-            now = self.clock.now()
-            self.connection.executemany(
-                "insert into conflict values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        c.seq, c.rid, c.entity, c.mask, c.rule, c.winner.origin, c.winner.seq, c.winner.time,
-                        c.loser.origin, c.loser.seq, c.loser.time, c.loser_seen, _encode(c.winner_values),
-                        _encode(c.loser_values), now, c.is_open,
-                    )
-                    for c in self._conflicts
-                ],
-            )  # fmt: skip
-            self._conflicts = []
+        self.flush_conflicts()
 
     def _flush_changed(self, first: int) -> None:
         changed, self._changed = self._changed, {}

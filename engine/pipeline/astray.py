@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.hub.transaction import HubTransaction, Overlay, Stretch
+from engine.hub.exceptions import Overlay, Stretch
+from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE
 from engine.model.record import Entry
 from engine.pipeline.again import append_again

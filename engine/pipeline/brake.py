@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from engine.hub.transaction import HubTransaction, Parked
+from engine.hub.aside import Parked
+from engine.hub.transaction import HubTransaction
 from engine.model.entity import Policy
 from engine.model.record import AGAIN, CHANGE, Entry
 from engine.pipeline.resolve import NEVER

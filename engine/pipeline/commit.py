@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.errors import HubError
-from engine.hub.transaction import HubTransaction, Parked
+from engine.hub.aside import Parked
+from engine.hub.transaction import HubTransaction
 from engine.model.births import mask_of
 from engine.model.change import DELETE, EventKind, TableEvent
 from engine.model.record import CHANGE, Entry

@@ -8,7 +8,8 @@ got as its key, where that is a mapped field.
 
 from __future__ import annotations
 
-from engine.hub.transaction import HubTransaction, Overlay
+from engine.hub.exceptions import Overlay
+from engine.hub.transaction import HubTransaction
 from engine.model.change import DELETE
 from engine.model.entity import ALIVE
 from engine.model.record import Entry, Value

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import anyio
 
 from engine.errors import DeliveryHeld, PositionLost
+from engine.hub.exceptions import Stretch
 from engine.hub.sqlite import SqliteHub
-from engine.hub.transaction import HubTransaction, Stretch
+from engine.hub.transaction import HubTransaction
 from engine.model.change import EventKind
 from engine.model.entity import ALIVE
 from engine.model.record import Entry

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from engine.hub.transaction import Conflict, Overlay, Stretch
+from engine.hub.aside import Conflict
+from engine.hub.exceptions import Overlay, Stretch
 from engine.model.entity import ALIVE, Entity, Others, Policy, Type
 from engine.model.record import CHANGE, Entry, Stamp, Value
 

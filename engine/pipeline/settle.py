@@ -8,7 +8,9 @@ from itertools import chain
 
 import msgspec
 
-from engine.hub.transaction import HubTransaction, Parked, Stretch
+from engine.hub.aside import Parked
+from engine.hub.exceptions import Stretch
+from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE
 from engine.model.record import Entry
 from engine.pipeline.again import append_again

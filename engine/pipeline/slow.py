@@ -9,7 +9,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from engine.hub.transaction import Conflict, HubTransaction, Overlay, Stretch
+from engine.hub.aside import Conflict
+from engine.hub.exceptions import Overlay, Stretch
+from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE
 from engine.model.record import CHANGE, PLACEHOLDER, Entry, Stamp, Value, bits
 from engine.model.value import ABSENT, CanonicalRow

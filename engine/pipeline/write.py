@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import cast
 
 from engine.errors import RowRefused, TableHeld, ValueRefused
+from engine.hub.aside import Parked
 from engine.hub.sqlite import SqliteHub
-from engine.hub.transaction import Parked
 from engine.model.entity import ALIVE
 from engine.model.value import CanonicalRow, WireRow
 from engine.pipeline.gather import Bulk, Fresh, Gathered, Item, document

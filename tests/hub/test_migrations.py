@@ -6,9 +6,10 @@ Method: hubs made by the earlier steps alone, with rows in them, brought up to d
 
 from __future__ import annotations
 
+from engine.hub.aside import Parked
 from engine.hub.database import Database
 from engine.hub.sqlite import connect, memory_hub, migrate
-from engine.hub.transaction import HubTransaction, Parked
+from engine.hub.transaction import HubTransaction
 from engine.runtime.clock import SystemClock
 from migrations import migrations
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import pytest
 
+from engine.hub.aside import Parked
 from engine.hub.registry import READ_ONLY
 from engine.hub.sweep import floor, sweep
-from engine.hub.transaction import HubTransaction, Parked
+from engine.hub.transaction import HubTransaction
 from engine.pipeline.topology import Topology
 from tests.pipeline.world import World
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from engine.hub.aside import Parked
 from engine.hub.sqlite import SqliteHub, memory_hub
 from engine.hub.sweep import sweep
-from engine.hub.transaction import HubTransaction, Parked
+from engine.hub.transaction import HubTransaction
 from engine.model.change import UPDATE
 from engine.model.entity import Entity, Field, Others, Policy, Type
 from engine.model.position import Position

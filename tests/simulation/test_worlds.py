@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from engine.hub import recent
-from engine.hub.transaction import Conflict, HubTransaction
+from engine.hub.aside import Conflict
+from engine.hub.transaction import HubTransaction
 from engine.model.change import Batch
 from engine.pipeline import flow, gather, settle
 from engine.pipeline.deliver import Deliverer
