@@ -111,8 +111,8 @@ class Committer:
         message = f"system {name}, table {event.table}: {HELD[event.kind]}"
         hint = f"{event.detail.rstrip(';.') or 'Mend that'}; then run `concord backfill {name}`."
         tx.write(
-            "insert or replace into held (system, name, message, hint, since) values (?, ?, ?, ?, ?)",
-            (self.system.id, event.table, message, hint, tx.clock.now()),
+            "insert or replace into held (system, name, message, hint, since, is_uncaptured) values (?, ?, ?, ?, ?, ?)",
+            (self.system.id, event.table, message, hint, tx.clock.now(), event.kind is EventKind.UNPUBLISHED),
         )
 
     def take_rows(self, tx: HubTransaction, rows: PlaceRows, seen: int, counts: Counts) -> None:

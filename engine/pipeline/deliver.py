@@ -45,6 +45,7 @@ class Deliverer:
         self.session = session
         self._writers: dict[int, Writer | TableHeld] = {}
         self._shapes: dict[str, Shape] = {}
+        self._uncaptured: frozenset[str] = frozenset()
         self.has_held_tables = False
         self._sent: Delivered | None = None
         """Committed by the target and not settled in the hub."""
@@ -57,6 +58,22 @@ class Deliverer:
             self._writers[part.id] = _writer(part, shapes.get(part.place.table), self.system)
         self.has_held_tables = any(isinstance(writer, TableHeld) for writer in self._writers.values())
         return is_other
+
+    def let_go(self, uncaptured: frozenset[str]) -> bool:
+        """Whether tables that were not captured for a while are again; `uncaptured`: those that are not now."""
+        is_other, self._uncaptured = bool(self._uncaptured - uncaptured), uncaptured
+        return is_other
+
+    def _writing_to(self, part: PlacePart) -> Writer | TableHeld:
+        if part.place.table not in self._uncaptured:
+            return self._writers[part.id]
+        return TableHeld(
+            f"system {self.system.name}, table {part.place.table}: its changes are not captured, and a delivery could"
+            " overwrite one of them unseen",
+            hint=f"Do what `concord status` says of the table; `concord backfill {self.system.name}` lets it go on.",
+            system=self.system.name,
+            table=part.place.table,
+        )
 
     async def start(self) -> None:
         """Fence earlier daemons, and learn what became of the last delivery."""
@@ -148,6 +165,7 @@ class Deliverer:
         fresh = Fresh(None if previous is None else previous.outcome.links.places)
 
         def next_stretch(tx: HubTransaction) -> tuple[int, int, Gathered | None]:
+            self._uncaptured |= uncaptured(tx, self.system)
             cursor = tx.system(self.system.id, "cursor")[0] if previous is None else previous.until
             until = tx.boundary(cursor, DELIVERY_ENTRIES)
             if until == cursor:
@@ -164,7 +182,7 @@ class Deliverer:
                 self.hub,
                 self.topology,
                 self.system,
-                self._writers,
+                {part.id: self._writing_to(part) for part in self.system.places},
                 outcome=outcome,
                 until=until,
                 fresh=fresh,
@@ -205,6 +223,13 @@ class Deliverer:
         if self._sent is sent:
             self._sent = None
         settled.set()
+
+
+def uncaptured(tx: HubTransaction, system: SystemPart) -> frozenset[str]:
+    """Tables of the system of which no log is read, though one was."""
+    return frozenset(
+        name for (name,) in tx.rows("select name from held where system = ? and is_uncaptured", (system.id,))
+    )
 
 
 def _writer(part: PlacePart, shape: Shape | None, system: SystemPart) -> Writer | TableHeld:

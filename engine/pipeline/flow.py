@@ -20,7 +20,7 @@ from engine.pipeline.backfill import open_feed
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.capture import Capturer, replay_parked
 from engine.pipeline.commit import Counts
-from engine.pipeline.deliver import Delivered, Deliverer
+from engine.pipeline.deliver import Delivered, Deliverer, uncaptured
 from engine.pipeline.resolve import NEVER
 from engine.pipeline.settle import SHAPE_CODES, has_left, make_due, retry_due
 from engine.pipeline.signals import Signals
@@ -140,7 +140,9 @@ async def _deliver(flow: Flow, part: SystemPart, system: System, lane: Deliverer
 
 async def _look_again(flow: Flow, part: SystemPart, system: System, lane: Deliverer) -> None:
     """See whether the tables are other than when their writers were compiled; then what these refused is due."""
-    if lane.reshape(await system.shapes(part.tables)):
+    uncaught = await flow.hub.read(lambda tx: uncaptured(tx, part))
+    # Both are asked: each remembers what it saw.
+    if lane.reshape(await system.shapes(part.tables)) | lane.let_go(uncaught):
         await flow.hub.transact(lambda tx: make_due(tx, part, only_of_shape=True))
 
 
