@@ -204,8 +204,10 @@ class Daemon:
                     self.signals.journal.ring()
                     self.log.event("request.answered", count=done.count)
                     for lane in self.lanes:
-                        is_asked = lane.direction == "source" or isinstance(lane.error, DeliveryHeld)
-                        if is_asked and lane.member.part.name in done.read_again:
+                        part = lane.member.part
+                        # A target that is held may be about to halt only.
+                        is_held = part.id in self.signals.lost or isinstance(lane.error, DeliveryHeld)
+                        if part.name in done.read_again and (lane.direction == "source" or is_held):
                             lane.again.ring()
             except HubError as trouble:
                 self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)

@@ -14,12 +14,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 # Loaded here: its plugin would load it for the summary, where a warning of trio's entry point is an error.
-import hypothesis  # noqa: F401  # pyright: ignore[reportUnusedImport]
+import hypothesis
 import psycopg
 import pytest
 
 from engine.testing.postgres import PostgresServer, start_postgres
 
+# A deadline for one example is a timed assertion, and fails when something else needs the processor.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 _names = itertools.count(1)
 # Tests start hundreds of commands; without bytecode on disk each of them would compile a hundred modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
