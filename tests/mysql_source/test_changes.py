@@ -5,27 +5,9 @@ from __future__ import annotations
 import pytest
 
 from engine.model.change import EventKind
-from engine.model.value import ABSENT
-from tests.mysql_source.support import MARKER, Change, World, read_all
+from tests.mysql_source.support import MARKER, World, read_all
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_rows_come_in_commit_order(world: World) -> None:
-    world.run("create table t (id int primary key, name varchar(20))")
-    async with world.feed() as feed:
-        world.run("insert into t values (1, 'a'), (2, null)", "update t set name = 'b' where id = 1")
-        world.run("delete from t where id = 2", "update t set id = 3 where id = 1")
-        found = await read_all(world, feed)
-    assert found.changes == [
-        Change(None, "t", "I", ("1", "a")),
-        Change(None, "t", "I", ("2", None)),
-        Change(None, "t", "U", ("1", "b")),
-        Change(None, "t", "D", ("2", None)),
-        Change(None, "t", "U", ("3", "b"), ("1", ABSENT)),
-    ]
-    assert all(batch.is_whole for batch in found.batches)
-    assert sum(batch.rows_read for batch in found.batches) == 5
 
 
 async def test_a_transaction_stays_together(world: World) -> None:
@@ -35,41 +17,6 @@ async def test_a_transaction_stays_together(world: World) -> None:
         found = await read_all(world, feed)
     assert [(c.table, c.row) for c in found.changes] == [("t", ("1",)), ("t", ("2",)), ("u", ("1",))]
     assert len(found.batches) == 1
-
-
-async def test_a_large_transaction_comes_in_parts(world: World) -> None:
-    world.run("create table t (id int primary key, pad varchar(200))")
-    async with world.feed() as feed:
-        world.run("insert into t select seq, repeat('x', 200) from seq_1_to_2000")
-        found = await read_all(world, feed, rows_max=100)
-    assert [row[0] for row in found.rows()] == [str(n) for n in range(1, 2001)]
-    assert len(found.batches) > 10
-    assert not any(batch.is_whole for batch in found.batches[:-1])
-    assert all(batch.has_more for batch in found.batches[:-1])
-    assert found.batches[-1].is_whole
-    assert max(batch.rows_read for batch in found.batches) < 200
-
-
-async def test_other_tables_move_the_position_alone(world: World) -> None:
-    world.run("create table t (id int primary key)", "create table u (id int primary key)")
-    async with world.feed() as feed:
-        world.run("insert into u values (1)")
-        found = await read_all(world, feed)
-    assert found.changes == []
-    assert len(found.batches) == 1
-
-
-async def test_our_own_delivery_is_seen_and_not_reported(world: World) -> None:
-    world.run("create table t (id int primary key)", *MARKER)
-    async with world.feed() as feed:
-        world.run("insert into t values (1)")
-        world.commit("update concord_marker set seq = 7, writes = writes + 1", "insert into t values (2), (3)")
-        world.run("insert into t values (4)")
-        found = await read_all(world, feed)
-    assert [(c.seen, c.row) for c in found.changes] == [(None, ("1",)), (7, ("4",))]
-    assert all(not segment.echoes for segment in found.segments)
-    assert sum(batch.rows_read for batch in found.batches) == 5
-    assert sum(batch.rows_echoed for batch in found.batches) == 3
 
 
 async def test_echoes_are_decoded_for_verified_tables(world: World) -> None:

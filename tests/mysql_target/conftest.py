@@ -1,27 +1,15 @@
-"""A MariaDB of this test process, and a fresh database with the marker for each test."""
+"""A fresh database with the marker for each test."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import anyio
 import pytest
 
-from engine.testing.mariadb import MariadbServer, mariadb_binaries, start_mariadb
+from engine.testing.mariadb import MariadbServer
 from tests.mysql_target.support import World, make_world
-
-
-@pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[MariadbServer]:
-    if mariadb_binaries() is None:
-        pytest.skip("mariadbd and mariadb-install-db are not installed (CONCORD_TEST_MARIADB_BIN names their folder)")
-    with (
-        TemporaryDirectory(prefix="concord-mariadb-", ignore_cleanup_errors=True) as name,
-        start_mariadb(Path(name)) as server,
-    ):
-        yield server
 
 
 @pytest.fixture

@@ -18,16 +18,6 @@ COUNTS = [1, 3, STATEMENTS_MAX, STATEMENTS_MAX + 1]
 
 
 @pytest.mark.parametrize("count", COUNTS)
-async def test_rows_that_are_new_are_inserted(world: World, count: int) -> None:
-    world.run("create table t (id int primary key, name text)")
-    rows = [(str(n), f"name {n}") for n in range(count)]
-
-    await world.deliver_alone(insert("t", ("id", "name"), rows))
-
-    assert world.rows("select id, name from t order by id") == rows
-
-
-@pytest.mark.parametrize("count", COUNTS)
 async def test_an_insert_updates_the_rows_that_exist(world: World, count: int) -> None:
     world.run("create table t (id int primary key, name text, kept text default 'kept')")
     world.run(f"insert into t values ({count - 1}, 'old', 'theirs')")

@@ -1,0 +1,109 @@
+"""The contract of all plugins, on MariaDB."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+
+from engine.model.position import Position
+from engine.plugin import Site
+from engine.ports import Feed
+from engine.testing.contract import Kit
+from engine.testing.contract.snapshot import SnapshotContract
+from engine.testing.contract.source import SourceContract
+from engine.testing.contract.target import TargetContract
+from engine.testing.mariadb import MariadbServer
+from plugins.mysql import plugin
+from plugins.mysql.config import MysqlConfig
+
+_names = itertools.count(1)
+
+
+class Users:
+    """One connection of an application."""
+
+    def __init__(self, server: MariadbServer, database: str) -> None:
+        self._connection: Any = pymysql.Connection(
+            unix_socket=str(server.socket_path),
+            user="root",
+            database=database,
+            charset="utf8mb4",
+            # The contract's statements are everybody's SQL, in which a backslash is a character like any other.
+            sql_mode="STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES",
+        )
+
+    def transaction(self, *statements: str) -> None:
+        with self._connection.cursor() as cursor:
+            try:
+                for statement in statements:
+                    cursor.execute(statement)
+            except pymysql.Error:
+                self._connection.rollback()
+                raise
+            self._connection.commit()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(query)
+            found = list(cursor.fetchall())
+        self._connection.commit()
+        return found
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@dataclass(slots=True)
+class MariadbKit(Kit):
+    """The server keeps no place for anybody, so the log begins where somebody first opened it: here, after set-up."""
+
+    beginning: Position | None = None
+
+    async def setup(self, *tables: str) -> None:
+        await super(MariadbKit, self).setup(*tables)
+        if self.beginning is None:
+            async with super(MariadbKit, self).feed(*tables) as feed:
+                self.beginning = feed.position
+
+    @asynccontextmanager
+    async def feed(
+        self, *tables: str, after: Position | None = None, verify: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Feed]:
+        async with super(MariadbKit, self).feed(*tables, after=after or self.beginning, verify=verify) as feed:
+            yield feed
+
+
+@pytest.fixture
+def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
+    database = f"contract_{next(_names)}"
+    mariadb_server.execute(f"create database {database} character set utf8mb4")
+    made = MariadbKit(
+        plugin=plugin,
+        site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
+        config=MysqlConfig(database=database, user="root", unix_socket=str(mariadb_server.socket_path)),
+        users=Users(mariadb_server, database),
+        quote="`",
+        assigned="integer primary key auto_increment",
+    )
+    yield made
+    made.users.close()
+    mariadb_server.execute(f"drop database {database}")
+
+
+class TestSource(SourceContract):
+    pass
+
+
+class TestTarget(TargetContract):
+    pass
+
+
+class TestSnapshot(SnapshotContract):
+    pass
