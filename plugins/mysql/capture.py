@@ -31,7 +31,7 @@ from plugins.mysql.connect import Connection, session
 from plugins.mysql.events import decode_table_map, table_map_names
 from plugins.mysql.gather import Gatherer, Stop
 from plugins.mysql.position import Resume, file_base, file_number, parse_gtids, position_of, resume_at
-from plugins.mysql.snapshot import log_end, read_page, snapshot
+from plugins.mysql.snapshot import log_end, read_delivery, read_page, snapshot
 from plugins.mysql.statements import Effect, understand
 from plugins.mysql.wire import Wire, dump
 
@@ -182,10 +182,12 @@ class MysqlFeed:
             if (file_number(placed.low.file), placed.low.offset, 0) < low.order:
                 return None
             page = read_page(connection, self._config.database, table, after, rows_max)
+            # Inside the snapshot: a delivery that lands while the page is read is in neither.
+            delivery = read_delivery(connection, self._config.database)
             server = self._gatherer.resume.server
             gtids = parse_gtids(placed.gtids)
             high = position_of(server, placed.high.file, placed.high.offset, 0, gtids)
-            return Chunk(page=page, low=low, high=high)
+            return Chunk(page=page, low=low, high=high, delivery=delivery)
 
     async def look(self) -> None:
         """The periodic look at the catalogue."""

@@ -21,6 +21,8 @@ from engine.ports import Role
 
 UNIQUE: Final = frozenset((1062, 1169, 1586))
 """Two rows would be alike in a unique index."""
+NOT_FOR_US: Final = frozenset((1044, 1142, 1143, 1146))
+"""A table is not there, or this user may not read it."""
 
 _REASONS: Final = {
     **dict.fromkeys(UNIQUE, ("unique", "another row has the same value in a unique index")),

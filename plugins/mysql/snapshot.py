@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import pymysql
+
 from engine.errors import SourceUnready
 from engine.model.change import Page
 from engine.model.table import Column, Shape
 from engine.model.value import WireRow
-from plugins.mysql.catalog import quoted_table, read_shape
+from plugins.mysql.catalog import MARKER, quoted_table, read_shape
 from plugins.mysql.connect import Connection
+from plugins.mysql.errors import NOT_FOR_US, number
 from plugins.mysql.values import Unfit, ordered, ordered_speller, reader, selected
 
 _READ_AT: Final = "select cast(unix_timestamp(sysdate(6)) * 1000000 as signed)"
@@ -108,6 +111,18 @@ def read_page(connection: Connection, database: str, table: str, after: tuple[st
     places = [index for name in shape.key if (index := shape.index(name)) is not None]
     last = tuple(str(rows[-1][place]) for place in places) if rows and len(rows) == rows_max else None
     return Page(shape=shape, rows=rows, last_key=last, read_at=int(read_at))
+
+
+def read_delivery(connection: Connection, database: str) -> tuple[str, int] | None:
+    """Hub id and seq of our marker, None without one; call it inside `snapshot`."""
+    try:
+        rows = connection.rows(f"select hub_id, seq from {quoted_table(MARKER, database)} where id = 1")
+    except pymysql.Error as error:
+        # A system that is only read has no marker, and its user may have no right to one. The snapshot goes on.
+        if number(error) in NOT_FOR_US:
+            return None
+        raise
+    return None if not rows or rows[0][0] is None else (str(rows[0][0]), int(rows[0][1]))
 
 
 def key_columns(shape: Shape) -> list[Column]:

@@ -7,12 +7,14 @@ import threading
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from engine.model.change import DELETE
 from engine.model.position import Position
 from engine.model.value import WireRow
-from tests.mysql_source.support import World, read_to
+from plugins.mysql.capture import MysqlSource
+from tests.mysql_source.support import MARKER, World, read_to
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +29,7 @@ async def test_a_page_of_an_idle_table(world: World) -> None:
             chunk = await feed.chunk("t", after, 3)
             assert chunk.low.order == feed.position.order
             assert chunk.high <= feed.position
+            assert chunk.delivery is None
             rows += chunk.page.rows
             after = chunk.page.last_key
             if after is None:
@@ -118,3 +121,51 @@ async def test_the_rest_is_read_after_pages(world: World) -> None:
         world.run("insert into t values (1)")
         found = await read_to(feed, world.end())
     assert found.rows() == [("1",)]
+
+
+async def test_a_page_names_the_newest_delivery_that_its_rows_have(world: World) -> None:
+    """While deliveries land: each writes its seq into the row, so the page itself says which one it shows."""
+    world.run("create table t (id int primary key, v bigint)", "insert into t values (1, 0)", *MARKER)
+    async with world.feed() as feed:
+        assert (await feed.chunk("t", None, 10)).delivery is None
+    world.run("update concord_marker set hub_id = 'hub', epoch = 1, writes = 1")
+    stopped = threading.Event()
+
+    def deliver() -> None:
+        user, seq = world.other(), 0
+        with user.cursor() as cursor:
+            while not stopped.is_set():
+                seq += 1
+                cursor.execute("begin")
+                cursor.execute(f"update concord_marker set seq = {seq}, writes = writes + 1")
+                cursor.execute(f"update t set v = {seq}")
+                cursor.execute("commit")
+        user.close()
+
+    writer = threading.Thread(target=deliver)
+    writer.start()
+    found: set[tuple[str, int] | None] = set()
+    try:
+        async with world.feed() as feed:
+            while len(found) < 10:
+                chunk = await feed.chunk("t", None, 10)
+                ((_, seq),) = chunk.page.rows
+                assert chunk.delivery == ("hub", int(str(seq)))
+                found.add(chunk.delivery)
+    finally:
+        stopped.set()
+        await anyio.to_thread.run_sync(writer.join)
+
+
+async def test_whoever_may_not_read_the_marker_reads_pages(world: World) -> None:
+    user = f"{world.database}_reader"
+    world.run("create table t (id int primary key)", "insert into t values (1)", *MARKER)
+    world.run("update concord_marker set hub_id = 'hub', seq = 7", f"create user {user}")
+    world.run(f"grant replication slave, binlog monitor on *.* to {user}", f"grant select on t to {user}")
+    config = msgspec.structs.replace(world.config, user=user)
+    try:
+        async with MysqlSource(world.site, config).feed(None, ("t",), frozenset()) as feed:
+            chunk = await feed.chunk("t", None, 10)
+    finally:
+        world.run(f"drop user {user}")
+    assert (chunk.page.rows, chunk.delivery) == ([("1",)], None)
