@@ -22,7 +22,8 @@ from engine.model.position import Position
 from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Feed
-from plugins.mysql.catalog import MARKER, read_shape, split_name
+from plugins.mysql.catalog import MARKER, read_shapes, split_name
+from plugins.mysql.check import log_problem
 from plugins.mysql.collect import Relation
 from plugins.mysql.columns import log_columns, shape_of
 from plugins.mysql.compile import compile_decoders
@@ -41,19 +42,20 @@ INSPECT_SECONDS: Final = 30.0
 # A transaction is sent as soon as it is in the log, a moment before other sessions see its rows.
 SETTLE_SECONDS_MAX: Final = 60.0
 SETTLE_PAUSE_SECONDS: Final = 0.02
+# How long the position at which the log ends for us may take to become durable.
+CONFIRM_SECONDS_MAX: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Catalogue:
     """What the server says about itself. `end`: where its log ended when it was asked; `character_sets` by collation
-    number; `column_sets` by table and column."""
+    number."""
 
     server: str
     is_mariadb: bool
     end: Position
     shapes: dict[str, Shape]
     character_sets: dict[int, str]
-    column_sets: dict[str, dict[str, str]]
 
 
 class MysqlSource:
@@ -76,6 +78,10 @@ class MysqlSource:
     ) -> AsyncGenerator[Feed]:
         site, config = self._site, self._config
         async with session(site, config) as opened:
+            problem = await opened.run(lambda connection: log_problem(connection, config))
+            if problem is not None:
+                hint = f"Run: {problem.sql} {problem.hint}" if problem.sql else problem.hint
+                raise SourceUnready(f"system {site.name}, setting {problem.path}: {problem.message}", hint=hint)
             catalogue = await opened.run(lambda connection: load_catalogue(connection, config, tables))
             start = after or await opened.run(partial(_load_start, catalogue))
         resume = resume_at(start, system=site.name)
@@ -117,6 +123,8 @@ class MysqlFeed:
         self._handed_at = monotonic()
         self._inspect_at = monotonic() + INSPECT_SECONDS
         self._end_at_open: tuple[int, ...] | None = None
+        self._lost: PositionLost | None = None
+        self._confirmed = anyio.Event()
 
     @property
     def position(self) -> Position:
@@ -125,9 +133,26 @@ class MysqlFeed:
 
     def confirm(self, position: Position) -> None:
         """The server keeps its log by age and size, and asks nobody."""
+        if self._lost is not None and position == self._handed:
+            self._confirmed.set()
 
     async def receive(self, rows_max: int) -> Batch:
-        """The next stretch of the log; see `engine.ports.Feed.receive`."""
+        """The next stretch of the log; see `engine.ports.Feed.receive`. Where there is no reading on, that is kept as a
+        position before it is raised: whoever comes back is told when the log is opened, and may have it begun anew."""
+        if self._lost is not None:
+            # The lane that is told ends at once, with what it has not committed yet.
+            with anyio.move_on_after(CONFIRM_SECONDS_MAX):
+                await self._confirmed.wait()
+            raise self._lost
+        try:
+            return await self._receive(rows_max)
+        except PositionLost as error:
+            self._lost = error
+            batch = self._gatherer.last_batch(self._handed, error)
+            self._handed = batch.position
+            return batch
+
+    async def _receive(self, rows_max: int) -> Batch:
         gatherer, wire = self._gatherer, self._wire
         gatherer.rows_max = max(1, rows_max)
         while True:
@@ -268,12 +293,7 @@ class MysqlFeed:
             assert catalogue is not None, "it has just been read"
             shape = self._shape(body, name, catalogue)
         where = f"system {self._site.name}, table {name}"
-        columns = log_columns(
-            sent,
-            shape,
-            character_sets=catalogue.character_sets,
-            catalogue_sets=catalogue.column_sets.get(name, {}),
-        )
+        columns = log_columns(sent, shape, character_sets=catalogue.character_sets)
         keys = tuple(index for column in shape.key if (index := shape.index(column)) is not None)
         told = self._shapes.get(name) or catalogue.shapes.get(name)
         if told is not None and told != shape:
@@ -296,7 +316,7 @@ class MysqlFeed:
             decode_table_map(body, is_mariadb=catalogue.is_mariadb),
             catalogue.shapes.get(name),
             name=name,
-            where=f"system {self._site.name}, table {name}",
+            system=self._site.name,
             character_sets=catalogue.character_sets,
         )
 
@@ -307,11 +327,11 @@ class MysqlFeed:
         sent = decode_table_map(body, is_mariadb=catalogue.is_mariadb)
         where = f"system {self._site.name}, table {MARKER}"
         sets = catalogue.character_sets
-        shape = shape_of(sent, catalogue.shapes.get(MARKER), name=MARKER, where=where, character_sets=sets)
+        shape = shape_of(sent, catalogue.shapes.get(MARKER), name=MARKER, system=self._site.name, character_sets=sets)
         seq = shape.index("seq")
         if seq is None:
             raise SourceUnready(f"{where}: it has no column seq, so it is none of ours", hint="Run `concord teardown`.")
-        columns = log_columns(sent, shape, character_sets=sets, catalogue_sets=catalogue.column_sets.get(MARKER, {}))
+        columns = log_columns(sent, shape, character_sets=sets)
         return Relation(name=MARKER, decoders=compile_decoders(columns, keys=(), table=where), marker_seq=seq)
 
     async def _read_statement(self) -> None:
@@ -320,7 +340,7 @@ class MysqlFeed:
         assert gatherer.statement is not None, "take stops with one"
         effect, tables = understand(gatherer.statement.text, gatherer.statement.schema, self._names)
         if effect is Effect.CHANGE:
-            raise SourceUnready(
+            raise PositionLost(
                 f"system {self._site.name}: the log has a statement instead of the rows that it changed; it may be of"
                 f" table {', '.join(tables[:5])}",
                 hint="Run: set global binlog_format = 'ROW'; then end the sessions that began before, and run"
@@ -341,26 +361,13 @@ def load_catalogue(connection: Connection, config: MysqlConfig, tables: Sequence
     if end is None:
         raise _no_log(connection.system)
     ((server,),) = connection.rows("select @@global.server_id" if is_mariadb else "select @@global.server_uuid")
-    shapes: dict[str, Shape] = {}
-    column_sets: dict[str, dict[str, str]] = {}
-    for name in (*tables, MARKER):
-        shape = read_shape(connection, config.database, name)
-        if shape is None:
-            continue
-        shapes[name] = shape
-        schema, table = split_name(name, config.database)
-        rows = connection.rows(
-            "select column_name, character_set_name from information_schema.columns where table_schema ="
-            f" {connection.literal(schema)} and table_name = {connection.literal(table)}"
-        )
-        column_sets[name] = {str(column): str(found) for column, found in rows if found is not None}
+    shapes = read_shapes(connection, config.database, (*tables, MARKER))
     return _Catalogue(
         server=str(server),
         is_mariadb=is_mariadb,
         end=position_of(str(server), end.file, end.offset, 0, {}),
         shapes=shapes,
         character_sets=_character_sets(connection),
-        column_sets=column_sets,
     )
 
 

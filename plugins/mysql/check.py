@@ -34,13 +34,11 @@ def find_problems(
     missing: Sequence[Step],
 ) -> Iterator[Finding]:
     """The findings of `concord check`. `missing`: what set-up would do."""
-    names = ", ".join(connection.literal(name) for name in _VARIABLES)
-    rows = connection.rows(f"show global variables where variable_name in ({names})")
-    settings = {str(name).lower(): str(value) for name, value in rows}
+    settings = _load_settings(connection)
     grants = load_grants(connection)
     yield from _of_version(connection)
     if Role.SOURCE in role:
-        yield from _of_log(connection, settings, config)
+        yield from _of_log(settings, config)
         yield from _of_replication(connection, grants)
     if Role.TARGET in role:
         yield from _of_target(settings)
@@ -61,6 +59,17 @@ def find_problems(
         yield from _of_privileges(grants, config.database, table, role)
 
 
+def log_problem(connection: Connection, config: MysqlConfig) -> Finding | None:
+    """What keeps the server's log from being read as rows, if anything does."""
+    return next((found for found in _of_log(_load_settings(connection), config) if found.is_fatal), None)
+
+
+def _load_settings(connection: Connection) -> dict[str, str]:
+    names = ", ".join(connection.literal(name) for name in _VARIABLES)
+    rows = connection.rows(f"show global variables where variable_name in ({names})")
+    return {str(name).lower(): str(value) for name, value in rows}
+
+
 def _of_version(connection: Connection) -> Iterator[Finding]:
     version, kind, least = connection.version, "MySQL", MYSQL_MIN
     if connection.is_mariadb:
@@ -74,17 +83,18 @@ def _of_version(connection: Connection) -> Iterator[Finding]:
         )
 
 
-def _of_log(connection: Connection, settings: dict[str, str], config: MysqlConfig) -> Iterator[Finding]:
+def _of_log(settings: dict[str, str], config: MysqlConfig) -> Iterator[Finding]:
     if settings.get("log_bin") != "ON":
         yield Finding(
             path="log_bin",
             message="the server writes no binary log",
             hint="Put log_bin, binlog_format = ROW and a server_id into the server's configuration and restart it.",
         )
-    for name, wanted, why, is_fatal in (
-        ("binlog_format", "ROW", "changes would come as statements", True),
-        ("binlog_row_image", "FULL", "rows would come without the columns that did not change", True),
-        ("binlog_row_metadata", "FULL", "the log has no names of columns; a table that is altered is held", False),
+    for name, wanted, why, then in (
+        ("binlog_format", "ROW", "changes would come as statements", ""),
+        ("binlog_row_image", "FULL", "rows would come without the columns that did not change", ""),
+        # A table that is open keeps what was set when it was opened.
+        ("binlog_row_metadata", "FULL", "rows would come without the names of their columns", " flush tables;"),
     ):
         found = settings.get(name)
         if found is not None and found != wanted:
@@ -92,8 +102,7 @@ def _of_log(connection: Connection, settings: dict[str, str], config: MysqlConfi
                 path=name,
                 message=f"it is {found}: {why}",
                 hint="Set it, in the server's configuration too. Sessions that are open keep the old value.",
-                sql=f"set global {name} = '{wanted}';",
-                is_fatal=is_fatal,
+                sql=f"set global {name} = '{wanted}';{then}",
             )
     if settings.get("binlog_row_value_options", "") != "":
         yield Finding(

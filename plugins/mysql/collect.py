@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.errors import MalformedLog, SourceUnready
+from engine.errors import MalformedLog, PositionLost
 from engine.model.change import DELETE, INSERT, UPDATE, EventKind, Segment, TableEvent, TableRows
 from engine.model.table import Shape
 from plugins.mysql.compile import Decoders
@@ -86,7 +86,7 @@ class Collector:
         wanted = int.from_bytes(relation.columns_present, "little")
         for present in (head.present, head.present_after):
             if wanted & ~int.from_bytes(present, "little"):
-                raise SourceUnready(
+                raise PositionLost(
                     f"system {self.system}, table {relation.name}: the log has rows without all of their columns",
                     hint="Run: set global binlog_row_image = 'FULL'; then end the sessions that began before, and"
                     f" run `concord backfill {self.system}`.",
@@ -194,7 +194,7 @@ class Collector:
         mark = transaction.mark
         if mark is None:
             if transaction.has_rows or transaction.skip:
-                raise MalformedLog(
+                raise PositionLost(
                     f"system {self.system}: a large transaction of which a part has been taken over was rolled back",
                     hint=f"Run `concord backfill {self.system}`, then `concord compare`.",
                 )

@@ -1,7 +1,7 @@
-"""Which columns a table map is about: the log's own words where it has them, else the catalogue's.
+"""Which columns a table map is about: by the log's own words, for the catalogue is read later than the log was written.
 
-The catalogue is read later than the log was written. So names come from the table map wherever the server sends them
-(binlog_row_metadata = FULL), and what the catalogue adds is what a type means: json, uuid, boolean.
+So names come from the table map (binlog_row_metadata = FULL), and what the catalogue adds is what a type means: json,
+uuid, boolean.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from engine.errors import SourceUnready
+from engine.errors import PositionLost
 from engine.model.table import Column, Form, Kind, Shape
 from plugins.mysql.catalog import MOMENTS, type_labels, type_word
 from plugins.mysql.compile import LogColumn
@@ -62,30 +62,21 @@ _KINDS: Final = {
     255: Kind.BINARY,
 }
 _BINARY: Final = 63
-_FULL: Final = "Run: set global binlog_row_metadata = 'FULL';"
 
 
 def shape_of(
-    sent: TableMap, catalogue: Shape | None, *, name: str, where: str, character_sets: Mapping[int, str]
+    sent: TableMap, catalogue: Shape | None, *, name: str, system: str, character_sets: Mapping[int, str]
 ) -> Shape:
     """The shape of rows under the table map. Where the catalogue has these very columns it is the catalogue's shape.
 
-    Raises `SourceUnready` when the log names no columns and the catalogue's are others.
+    Raises `PositionLost` when the log names no columns: those of the catalogue may have been called otherwise then.
     """
     known = {column.name: column for column in catalogue.columns} if catalogue else dict[str, Column]()
-    names = [column.name for column in sent.columns]
-    if any(column is None for column in names):
-        columns = catalogue.columns if catalogue else ()
-        if len(columns) != len(sent.columns) or not all(
-            agrees(mapped, column, character_sets) for mapped, column in zip(sent.columns, columns, strict=True)
-        ):
-            raise SourceUnready(
-                f"{where}: the log does not name the {len(sent.columns)} columns of its rows, and the catalogue has"
-                f" {len(columns)} of other types",
-                hint=_FULL,
-            )
-        assert catalogue is not None, "there are columns"
-        return catalogue
+    if any(column.name is None for column in sent.columns):
+        raise PositionLost(
+            f"system {system}, table {name}: the log has rows without the names of their columns",
+            hint=f"Run: set global binlog_row_metadata = 'FULL'; flush tables; then run `concord backfill {system}`.",
+        )
     columns = tuple(
         column
         if (column := known.get(str(mapped.name))) is not None and agrees(mapped, column, character_sets)
@@ -100,16 +91,12 @@ def shape_of(
     return Shape(name=name, columns=columns, form=Form.TEXT, key=key, unique=unique, has_triggers=has_triggers)
 
 
-def log_columns(
-    sent: TableMap, shape: Shape, *, character_sets: Mapping[int, str], catalogue_sets: Mapping[str, str]
-) -> list[LogColumn]:
-    """What the decoder is to know of each column. `character_sets` by collation number, `catalogue_sets` by column."""
+def log_columns(sent: TableMap, shape: Shape, *, character_sets: Mapping[int, str]) -> list[LogColumn]:
+    """What the decoder is to know of each column. `character_sets` by collation number."""
     found: list[LogColumn] = []
     for mapped, column in zip(sent.columns, shape.columns, strict=True):
         word = type_word(column.type)
-        character_set = catalogue_sets.get(column.name, "binary")
-        if mapped.collation is not None:
-            character_set = character_sets.get(mapped.collation, "")
+        character_set = "binary" if mapped.collation is None else character_sets.get(mapped.collation, "")
         is_unsigned = "unsigned" in column.type if mapped.is_unsigned is None else mapped.is_unsigned
         labels = _labels(mapped, character_set) or (type_labels(column.type) if word in ("enum", "set") else ())
         found.append(LogColumn(mapped, column.name, column.kind, word, character_set, is_unsigned, labels))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from engine.errors import MalformedLog, PositionLost, SourceUnready
+from engine.errors import MalformedLog, PositionLost
 from engine.model.change import Batch, EventKind
 from engine.model.position import Position
 from plugins.mysql.collect import Collector, Relation, Transaction
@@ -52,7 +52,7 @@ from plugins.mysql.events import (
     malformed,
     table_id_of,
 )
-from plugins.mysql.position import Resume, file_number, position_of
+from plugins.mysql.position import Resume, end_at, file_number, position_of
 
 # A batch of large rows is full before it has many of them.
 BATCH_BYTES_MAX: Final = 32 << 20
@@ -218,6 +218,16 @@ class Gatherer:
         self._committed_at = 0
         return batch
 
+    def last_batch(self, last: Position, error: PositionLost) -> Batch:
+        """Hand out the whole transactions before the place at which the log cannot be read on, and that place."""
+        transaction = self._transaction
+        if transaction is not None and transaction.mark is not None:
+            self.collected.undo(transaction)
+            transaction.has_rows = False
+        batch = self.batch(last)
+        batch.position = end_at(batch.position, error)
+        return batch
+
     def _take_rows(self, kind: int, body: bytes) -> bool:
         """Take a rows event; False when there is nothing in it for the engine."""
         transaction = self._transaction
@@ -245,11 +255,7 @@ class Gatherer:
             transaction.has_rows = True
             self.collected.mark(transaction)
         if transaction.is_prepared:
-            raise SourceUnready(
-                f"system {self.system}, table {relation.name}: rows were changed in a distributed transaction (XA),"
-                " whose outcome the log does not tell yet",
-                hint="Keep XA transactions away from the mapped tables.",
-            )
+            raise self._distributed(f", table {relation.name}")
         self.collected.add(transaction, relation, kind, decode_rows_head(kind, body))
         return True
 
@@ -265,6 +271,14 @@ class Gatherer:
     def _begins_batch(self) -> bool:
         """Whether nothing of another transaction is in the batch, so that waiting for the end makes it no smaller."""
         return self._committed_at == 0
+
+    def _distributed(self, where: str = "") -> PositionLost:
+        return PositionLost(
+            f"system {self.system}{where}: rows were changed in a distributed transaction (XA), whose outcome the log"
+            " does not tell yet",
+            hint="Keep XA transactions away from the mapped tables; end those that `xa recover` lists; then run"
+            f" `concord backfill {self.system}`.",
+        )
 
     def _another_log(self, trouble: str) -> PositionLost:
         return PositionLost(
@@ -349,10 +363,10 @@ class Gatherer:
         """A transaction is in the log that was rolled back, wholly or to a savepoint, because it also changed what
         cannot be: tables of engines without transactions. Which of its rows are of these the log does not say."""
         if transaction.has_rows:
-            raise MalformedLog(
+            raise PositionLost(
                 f"system {self.system}: a transaction that changed mapped tables and others was rolled back in part",
-                hint="Keep tables of engines without transactions out of transactions that change mapped tables; then"
-                f" run `concord backfill {self.system}`.",
+                hint="Run: alter table … engine = InnoDB; for the tables without transactions, or keep them out of"
+                f" transactions that change mapped tables; then run `concord backfill {self.system}`.",
             )
         if is_whole:
             self._end()
@@ -400,23 +414,21 @@ class Gatherer:
         elif kind == XA_PREPARE:
             if self._transaction is not None and self._transaction.has_rows:
                 self._transaction.is_prepared = True
-                raise SourceUnready(
-                    f"system {self.system}: a distributed transaction (XA) changed mapped tables; the log does not tell"
-                    " its outcome yet",
-                    hint="Keep XA transactions away from the mapped tables.",
-                )
+                raise self._distributed()
             self._end()
         elif kind == PARTIAL_UPDATE:
             relation = self._tables.get(table_id_of(body))
             if relation is not None:
-                raise SourceUnready(
+                raise PositionLost(
                     f"system {self.system}, table {relation.name}: the log has parts of json values",
-                    hint="Run: set global binlog_row_value_options = '';",
+                    hint="Run: set global binlog_row_value_options = ''; then end the sessions that began before, and"
+                    f" run `concord backfill {self.system}`.",
                 )
         elif kind == TRANSACTION_PAYLOAD:
-            raise SourceUnready(
+            raise PositionLost(
                 f"system {self.system}: the log has compressed transactions",
-                hint="Run: set global binlog_transaction_compression = OFF;",
+                hint="Run: set global binlog_transaction_compression = OFF; then end the sessions that began before,"
+                f" and run `concord backfill {self.system}`.",
             )
         elif kind == _INCIDENT:
             raise PositionLost(

@@ -9,6 +9,9 @@ are in order. What to resume at is in the token: which server, after which trans
 was begun. MariaDB is asked by GTID, `slave_connect_state`, which lists for each domain the last transaction that was
 handed out (MariaDB knowledge base, "Global Transaction ID"); MySQL by file and offset. After a restore or RESET MASTER
 the same names and numbers mean other transactions; the moment at which the file was begun tells them apart.
+
+Where the log holds what cannot be read as rows (a statement in their place, rows without all columns) there is no going
+on: the position before it says so, and why, for whoever comes back to it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from engine.errors import PositionLost
+from engine.errors import ConcordError, PositionLost
 from engine.model.position import Position
 
 # The token's word for no GTID at all.
@@ -53,8 +56,17 @@ def position_of(server: str, file: str, offset: int, index: int, gtids: Mapping[
     return Position(order=(file_number(file), offset, index), token=words)
 
 
+def end_at(position: Position, error: ConcordError) -> Position:
+    """The same place, as one that the log cannot be read on from because of `error`."""
+    return Position(order=position.order, token="\n".join((position.token, error.message, error.hint)))
+
+
 def resume_at(position: Position, *, system: str) -> Resume:
-    """Where the feed behind `position` begins. Raises `PositionLost` for a position of another kind of log."""
+    """Where the feed behind `position` begins. Raises `PositionLost` for a position of another kind of log, and for one
+    behind which there is no reading on."""
+    if "\n" in position.token:
+        _, message, hint = position.token.split("\n", 2)
+        raise PositionLost(message, hint=hint, position=position.order)
     try:
         number, offset, skip = position.order
         server, gtids, begun, file = position.token.split(" ", 3)

@@ -39,6 +39,7 @@ WRITE_SECONDS: Final = 3600
 _COM_BINLOG_DUMP: Final = 0x12
 _PAYLOAD_MAX: Final = 0xFFFFFF
 _FATAL_ERROR_READING: Final = 1236
+_SAME_ID: Final = 4052
 
 
 class Wire:
@@ -162,6 +163,9 @@ async def dump(site: Site, config: MysqlConfig, resume: Resume) -> AsyncGenerato
         sock = await opened.run(lambda connection: _start(connection, resume, own_server_id(site, config)))
         wire = Wire(sock, site.name)
         try:
+            # The server says at once which file it begins with, or that it no longer holds what we ask for.
+            while not wire.has_event():
+                await wire.wait()
             yield wire, has_checksum
         finally:
             _cut(opened)
@@ -213,12 +217,13 @@ def _start(connection: Connection, resume: Resume, server_id: int) -> socket.soc
 
 
 def _refused(code: int, said: str, system: str) -> ConcordError:
+    # MariaDB has a number of its own for it.
+    if code == _SAME_ID or (code == _FATAL_ERROR_READING and "same server" in said):
+        return SystemUnreachable(
+            f"system {system}: another replica with our server_id reads the log (error {code})",
+            hint=f"Choose another server_id in [systems.{system}].",
+        )
     if code == _FATAL_ERROR_READING:
-        if "same server" in said:
-            return SystemUnreachable(
-                f"system {system}: another replica with our server_id reads the log (error {code})",
-                hint=f"Choose another server_id in [systems.{system}].",
-            )
         return PositionLost(
             f"system {system}: the server no longer holds the log behind our position (error {code})",
             hint=f"Run `concord backfill {system}`; keep more of the log with binlog_expire_logs_seconds.",

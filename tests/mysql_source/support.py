@@ -135,6 +135,7 @@ async def read_to(feed: MysqlFeed, end: tuple[int, int], rows_max: int = 1000) -
     with anyio.fail_after(READ_SECONDS_MAX):
         while feed.position.order < (*end, 0):
             reading.batches.append(await feed.receive(rows_max))
+            feed.confirm(feed.position)
     return reading
 
 

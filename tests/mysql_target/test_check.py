@@ -42,7 +42,7 @@ async def test_a_server_that_is_set_up_has_few_findings(world: World) -> None:
         ("binlog_format", "'MIXED'", Role.SOURCE, True),
         ("binlog_format", "'STATEMENT'", Role.TARGET, True),
         ("binlog_row_image", "'MINIMAL'", Role.SOURCE, True),
-        ("binlog_row_metadata", "'NO_LOG'", Role.SOURCE, False),
+        ("binlog_row_metadata", "'NO_LOG'", Role.SOURCE, True),
         ("gtid_strict_mode", "off", Role.SOURCE, False),
         ("binlog_expire_logs_seconds", "3600", Role.SOURCE, False),
         ("read_only", "on", Role.TARGET, True),
