@@ -1,7 +1,7 @@
 """A small field for acceptance tests: a few databases of different shapes, a configuration, and the daemon.
 
-Each system is a PostgreSQL database or a SQLite file; the shapes are the same. The daemon runs as it does in
-production: the command `concord` in a process of its own.
+Each system is a PostgreSQL database, a SQLite file (the shapes are the same) or a MariaDB database. The daemon runs as
+it does in production: the command `concord` in a process of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 
 from engine.hub.sqlite import lock_owner
+from engine.testing.mariadb import MariadbServer
 from engine.testing.postgres import PostgresServer
 
 DICTIONARY = """
@@ -135,8 +136,8 @@ class Shape:
 class Field:
     """Databases `crm`, `fsm`, `erp`, and a folder with the configuration.
 
-    Those named in `files` are SQLite files in that folder, the others databases of the server; with files alone there
-    need be no server.
+    Those named in `files` are SQLite files in that folder, those in `mariadb` databases of a MariaDB, the others
+    databases of the server; with files alone there need be no server.
     """
 
     server: PostgresServer | None
@@ -144,6 +145,7 @@ class Field:
     prefix: str
     systems: tuple[str, ...] = ("crm", "fsm", "erp")
     files: frozenset[str] = frozenset()
+    mariadb: Mapping[str, MariadbServer] = field(default_factory=lambda: {})
     dictionary: str = DICTIONARY
     shapes: Mapping[str, Shape] = field(default_factory=lambda: {})
     """Of systems that are not to have the usual one."""
@@ -157,11 +159,18 @@ class Field:
 
     def dsn(self, system: str) -> str:
         assert self.server is not None
-        return self.server.dsn(f"{self.prefix}_{system}")
+        return self.server.dsn(self.database(system))
 
     def slot(self, system: str) -> str:
         """Two fields in one server must not fight over names that are unique there."""
         return f"{self.prefix}_{system}"
+
+    def database(self, system: str) -> str:
+        return f"{self.prefix}_{system}"
+
+    def mariadb_run(self, system: str, *statements: str) -> list[tuple[object, ...]]:
+        """Statements of a user of a MariaDB system, each committed by itself; the rows of the last one."""
+        return self.mariadb[system].execute(*statements, database=self.database(system))
 
     def path(self, system: str) -> Path:
         """The file of a SQLite system."""
@@ -187,6 +196,9 @@ class Field:
         for system in self.systems:
             if system in self.files:
                 self._create_file(system)
+            elif system in self.mariadb:
+                self.mariadb[system].execute(f"create database {self.database(system)}")
+                self.mariadb_run(system, self.shape(system).schema)
             else:
                 self._create_database(system)
             (self.directory / f"{system}.toml").write_text(self.shape(system).mapping)
@@ -208,6 +220,9 @@ class Field:
             options = self.options.get(system, "")
             if system in self.files:
                 config += ['plugin = "sqlite"', f'path = "{self.path(system).name}"']
+            elif system in self.mariadb:
+                config += ['plugin = "mysql"', f'database = "{self.database(system)}"', 'user = "root"']
+                config.append(f'unix_socket = "{self.mariadb[system].socket_path}"')
             else:
                 config += ['plugin = "postgres"', f'slot = "{self.slot(system)}"']
                 if "dsn =" not in options:
@@ -219,7 +234,7 @@ class Field:
         assert self.server is not None
         with psycopg.connect(self.server.dsn("postgres"), autocommit=True) as admin:
             encoding = self.encodings.get(system, "UTF8")
-            admin.execute(f"create database {self.prefix}_{system} encoding '{encoding}' template template0".encode())
+            admin.execute(f"create database {self.database(system)} encoding '{encoding}' template template0".encode())
         with self.connect(system) as connection:
             connection.execute(self.shape(system).schema.encode())
 
@@ -236,8 +251,10 @@ class Field:
                 daemon.kill()
             daemon.wait()
         for system in self.systems:
-            if self.server is not None and system not in self.files:
-                self.server.drop_database(f"{self.prefix}_{system}")
+            if system in self.mariadb:
+                self.mariadb[system].execute(f"drop database {self.database(system)}")
+            elif self.server is not None and system not in self.files:
+                self.server.drop_database(self.database(system))
 
     def concord(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
