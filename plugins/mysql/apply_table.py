@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.model.table import Shape
 from engine.ports import TableWrite
@@ -11,12 +11,25 @@ from plugins.mysql.connect import Connection
 from plugins.mysql.errors import row_refused
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TargetTable:
-    """`name` is for SQL."""
+    """`name` is for SQL, `place` is its database and its own name."""
 
     name: str
     shape: Shape
+    place: tuple[str, str]
+    _collations: dict[str, tuple[str, str]] = field(default_factory=lambda: {})
+
+    def collation(self, connection: Connection, column: str) -> tuple[str, str]:
+        """Character set and collation of a column of texts."""
+        if not self._collations:
+            schema, table = map(connection.literal, self.place)
+            rows = connection.rows(
+                "select column_name, character_set_name, collation_name from information_schema.columns"
+                f" where table_schema = {schema} and table_name = {table} and collation_name is not null"
+            )
+            self._collations = {str(name): (str(letters), str(order)) for name, letters, order in rows}
+        return self._collations[column]
 
     def has_unique(self, key: tuple[str, ...]) -> bool:
         """Whether an index keeps rows of the same key out."""
@@ -48,7 +61,7 @@ def load_table(connection: Connection, database: str, name: str) -> TargetTable:
             table=name,
             hint=f"Run `alter table {table} engine = InnoDB;`.",
         )
-    return TargetTable(table, shape)
+    return TargetTable(table, shape, split_name(name, database))
 
 
 def is_transactional(connection: Connection, database: str, name: str) -> bool:

@@ -1,15 +1,14 @@
 """One write of a delivery.
 
-New rows go in one statement of many rows. All else is a statement per row, many of them sent in one go: each answers
-for itself, so which row was missing or refused is known and never guessed, and a key is compared with its column as it
-is. A join with a table of values would compare texts by another collation, and numbers that came as texts as floating
-point.
+Many rows go in one statement. Where that is refused, or does not say what became of each row, it is taken back and done
+by a statement per row, many of them sent in one go: each answers for itself, so which row was missing or refused is
+known and never guessed. So are few rows, and those with keys of other types than numbers and texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, Literal, TypeVar
 
 import pymysql
 
@@ -18,15 +17,17 @@ from engine.model.table import Column, Kind
 from engine.model.value import Wire
 from engine.ports import Role, TableWrite, WriteKind, WriteResult
 from plugins.mysql.apply_table import TargetTable
+from plugins.mysql.apply_together import TOGETHER_MIN, can_compare, found_sql, match, update_sql
 from plugins.mysql.catalog import IDENTITY, quoted_table
 from plugins.mysql.connect import Connection, Result, column_list, quoted
 from plugins.mysql.errors import UNIQUE, number, row_refused, translate
-from plugins.mysql.values import Spell, Unfit, key_condition, speller
+from plugins.mysql.values import Spell, Unfit, is_text, key_condition, speller
 
 SAVEPOINT: Final = "concord_write"
 STATEMENTS_MAX: Final = 1_000
 _TRUNCATED: Final = "1265"
 
+T = TypeVar("T")
 _Statement = Callable[[int], str]
 
 
@@ -66,11 +67,9 @@ class Writing:
                 self._insert()
                 return WriteResult()
             case WriteKind.UPDATE:
-                counts = self._each(range(len(write.rows)), self._update)
-                return WriteResult(missing=tuple(n for n, result in counts if not self._found(n, result)))
+                return WriteResult(missing=tuple(self._update_all()))
             case WriteKind.DELETE:
-                for _ in self._each(range(len(write.rows)), self._delete):
-                    pass
+                self._delete_all()
                 return WriteResult()
 
     # ------------------------------------------------------------------------------------------ inserts
@@ -88,9 +87,7 @@ class Writing:
                 self._connection.execute(f"rollback to savepoint {SAVEPOINT}")
             else:
                 return
-        # A list: what is asked of a row depends on no other's answer, and the rest follows when all have answered.
-        found = [(n, self._found(n, result)) for n, result in self._each(numbers, self._update)]
-        self._insert_each([n for n, is_there in found if not is_there])
+        self._insert_each(self._update_all())
 
     def _insert_together(self, numbers: Sequence[int]) -> None:
         head = f"{self._insert_head(self._write.columns)} values "
@@ -185,8 +182,7 @@ class Writing:
         size = (self._script_size_max, self._packet_size_max)
         part = Writing(self._connection, "", self._table, write, self._seq, *size)
         try:
-            found = [(n, part._found(n, result)) for n, result in part._each(range(len(numbers)), part._update)]
-            part._insert_each([n for n, is_there in found if not is_there])
+            part._insert_each(part._update_all())
         except RowRefused as error:
             if error.row_index is not None:
                 error.row_index = numbers[error.row_index]
@@ -194,6 +190,98 @@ class Writing:
         except pymysql.Error:
             self.index = None if part.index is None else numbers[part.index]
             raise
+
+    # ------------------------------------------------------------------------------------------ updates and deletes
+
+    def _update_all(self) -> list[int]:
+        """Update the rows that are there; gives the numbers of the others. The write has done nothing before."""
+        numbers = range(len(self._write.rows))
+        if self._write.changed and self._table.has_unique(self._write.key) and self._can_go_together():
+            missing = self._together(lambda: self._update_together(numbers))
+            if missing is not None:
+                return missing
+        # A list: what is asked of a row depends on no other's answer, and the rest follows when all have answered.
+        return [n for n, result in list(self._each(numbers, self._update)) if not self._found(n, result)]
+
+    def _delete_all(self) -> None:
+        numbers = range(len(self._write.rows))
+        if (
+            len(self._write.key) == 1
+            and self._can_go_together()
+            and self._together(lambda: self._delete_together(numbers))
+        ):
+            return
+        for _ in self._each(numbers, self._delete):
+            pass
+
+    def _can_go_together(self) -> bool:
+        write = self._write
+        if len(write.rows) < TOGETHER_MIN:
+            return False
+        places = [write.columns.index(name) for name in write.key]
+        keys = {tuple(row[place] for place in places) for row in write.rows}
+        if len(keys) < len(write.rows) or any(None in key for key in keys):
+            return False
+        return can_compare(self._connection, [self._column(name) for name in write.key])
+
+    def _together(self, work: Callable[[], T | None]) -> T | None:
+        """What `work` gives; None when it is not to be had so. Then it has done nothing."""
+        self.index = None
+        try:
+            result = work()
+        except pymysql.Error as error:
+            found = translate(error, system=self._connection.system, table=self._write.table, role=Role.TARGET)
+            if not isinstance(found, RowRefused):
+                raise
+            result = None
+        if result is None:
+            self._connection.execute(f"rollback to savepoint {SAVEPOINT}")
+        return result
+
+    def _update_together(self, numbers: Sequence[int]) -> list[int] | None:
+        """None when it is not certain which rows were updated, or as what."""
+        write, connection, table = self._write, self._connection, self._table
+        matches = " and ".join(
+            match(connection, table, self._column(name), write.columns.index(name)) for name in write.key
+        )
+        keys = " and ".join(match(connection, table, self._column(name), at) for at, name in enumerate(write.key))
+        missing: list[int] = []
+        for portion in self._portions(numbers, self._values):
+            rows = ",".join(values for _, values in portion)
+            sql = update_sql(table, write.columns, write.changed, matches, rows)
+            if _size(sql) > self._packet_size_max - 1024:
+                return None
+            result = connection.execute(sql)
+            if result.warnings:
+                return None
+            if result.count == len(portion):
+                continue
+            asked = ",".join(f"({', '.join(self._key(n))}, {n:d})" for n, _ in portion)
+            found = {int(n) for (n,) in connection.rows(found_sql(table, len(write.key) + 1, keys, asked))}
+            # Rows that were updated are ours and cannot vanish; one that somebody else has entered since was not.
+            if len(found) != result.count:
+                return None
+            missing += [n for n, _ in portion if n not in found]
+        return missing
+
+    def _delete_together(self, numbers: Sequence[int]) -> Literal[True] | None:
+        (key,) = self._write.key
+        column = quoted(key)
+        for portion in self._portions(numbers, lambda n: self._key(n)[0]):
+            condition = f"{column} in ({', '.join(value for _, value in portion)})"
+            if is_text(self._column(key)):
+                at = self._write.columns.index(key)
+                exact = ", ".join(f"x'{str(self._write.rows[n][at]).encode().hex()}'" for n, _ in portion)
+                condition += f" and cast(convert({column} using utf8mb4) as binary) in ({exact})"
+            sql = f"delete from {self._table.name} where {condition}"
+            if _size(sql) > self._packet_size_max - 1024:
+                return None
+            self._connection.execute(sql)
+        return True
+
+    def _key(self, n: int) -> list[str]:
+        write = self._write
+        return [self._value(n, name, write.rows[n][write.columns.index(name)]) for name in write.key]
 
     # ------------------------------------------------------------------------------------------ statements
 

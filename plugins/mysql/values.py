@@ -88,7 +88,7 @@ def key_condition(connection: Connection, column: Column) -> Spell:
     second keeps a change of one record from the row of another.
     """
     spell, name = ordered_speller(connection, column), ordered(column)
-    if type_word(column.type) not in _CHARACTERS:
+    if not is_text(column):
         return lambda text: f"{name} = {spell(text)}"
 
     def exactly(text: str) -> str:
@@ -96,6 +96,11 @@ def key_condition(connection: Connection, column: Column) -> Spell:
         return f"{name} = {spell(text)} and cast(convert({name} using utf8mb4) as binary) = x'{exact}'"
 
     return exactly
+
+
+def is_text(column: Column) -> bool:
+    """Whether a collation decides which of its values are alike."""
+    return type_word(column.type) in _CHARACTERS
 
 
 def ordered(column: Column) -> str:

@@ -10,6 +10,7 @@ import pytest
 from engine.errors import RowRefused, TargetBusy
 from engine.model.value import WireRow
 from engine.ports import TableWrite
+from plugins.mysql import apply_write
 from tests.mysql_target.support import World, delete, insert, update
 
 pytestmark = pytest.mark.anyio
@@ -76,8 +77,10 @@ def tables(world: World) -> None:
 )
 @pytest.mark.parametrize("kind", ["insert", "update"])
 async def test_a_refused_write_holds_nothing_and_the_delivery_goes_on(
-    world: World, kind: str, column: str, value: str | None, reason: str
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str, column: str, value: str | None, reason: str
 ) -> None:
+    # Together first, and then row by row, which finds the one that is refused.
+    monkeypatch.setattr(apply_write, "TOGETHER_MIN", 2)
     world.run("insert into t (id) values (1), (2), (3)" if kind == "update" else "do 1")
     good: WireRow = ("1", "good" if column == "code" else None)
     rows: list[WireRow] = [good, ("2", value), ("3", None)]

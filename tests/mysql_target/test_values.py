@@ -1,7 +1,7 @@
 """Goal: every type's values are what was written, and are read back letter by letter as they were sent.
 
-Method: one column of each type; edges of its range; written as an insert and as an update, read as a page, and as the
-catalogue describes it.
+Method: one column of each type; edges of its range; written as an insert, as an update and as one together with others,
+read as a page, and as the catalogue describes it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from engine.model.table import Column, Kind
+from plugins.mysql import apply_write
 from tests.mysql_target.support import World, insert, update
 
 pytestmark = pytest.mark.anyio
@@ -53,19 +54,25 @@ VALUES = {
 
 
 @pytest.mark.parametrize("declared", VALUES)
-async def test_values_are_read_as_they_were_written(world: World, declared: str) -> None:
-    world.run(f"create table t (id int primary key, v {declared}, w {declared})")
+async def test_values_are_read_as_they_were_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, declared: str
+) -> None:
+    world.run(f"create table t (id int primary key, v {declared}, w {declared}, x {declared})")
     values = VALUES[declared]
 
     await world.deliver_alone(insert("t", ("id", "v"), [(str(n), value) for n, value in enumerate(values)]))
     await world.deliver_alone(update("t", ("id", "w"), [(str(n), value) for n, value in enumerate(values)]))
-    await world.deliver_alone(insert("t", ("id", "v", "w"), [("99", None, None)]))
+    await world.deliver_alone(insert("t", ("id", "v", "w", "x"), [("99", None, None, values[0])]))
+    monkeypatch.setattr(apply_write, "TOGETHER_MIN", 1)
+    monkeypatch.setattr(apply_write.Writing, "_update", None)
+    together = [*((str(n), value) for n, value in enumerate(values)), ("99", None)]
+    await world.deliver_alone(update("t", ("id", "x"), together))
 
     page = await world.page("t")
-    assert page.rows == [*((str(n), value, value) for n, value in enumerate(values)), ("99", None, None)]
+    assert page.rows == [*((str(n), value, value, value) for n, value in enumerate(values)), ("99", None, None, None)]
     assert page.last_key is None
     # Written by ourselves, and found by the server as what it is: not a text that only looks alike.
-    assert world.rows("select count(*) from t where v = w") == [(str(len(values)),)]
+    assert world.rows("select count(*) from t where v = w and v = x") == [(str(len(values)),)]
 
 
 @pytest.mark.parametrize(

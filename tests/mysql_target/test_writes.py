@@ -5,16 +5,20 @@ Method: small tables on a real server; numbers of rows on both sides of what is 
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from engine.errors import RowRefused
 from engine.ports import Assigned, WriteResult
+from plugins.mysql import apply_write
+from plugins.mysql.apply_together import TOGETHER_MIN, found_sql
 from plugins.mysql.apply_write import STATEMENTS_MAX
 from tests.mysql_target.support import World, delete, insert, update
 
 pytestmark = pytest.mark.anyio
 
-COUNTS = [1, 3, STATEMENTS_MAX, STATEMENTS_MAX + 1]
+COUNTS = [1, TOGETHER_MIN, STATEMENTS_MAX + 1]
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -124,14 +128,79 @@ async def test_a_key_is_compared_to_the_letter(world: World) -> None:
     assert world.rows("select * from t") == [("abc", "theirs")]
 
 
+@pytest.mark.parametrize(
+    "declared",
+    [
+        *("varchar(20) character set latin1", "varchar(20) collate utf8mb4_unicode_ci", "char(20) character set ascii"),
+        *("bigint unsigned", "int(8) zerofill", "varchar(20) collate utf8mb4_bin"),
+    ],
+)
+async def test_many_rows_are_each_found_by_a_key_to_the_letter(world: World, declared: str) -> None:
+    is_text = "char" in declared
+    keys = [f"Key {n}" if is_text else str(2**26 + n) for n in range(3 * TOGETHER_MIN)]
+    # What the column takes for one of ours, and is not: another record's row.
+    near = ["kEY 3", "KEY 4"] if is_text and "_bin" not in declared else []
+    theirs = [key for key in keys if key.lower() not in ("key 3", "key 4")] if near else keys[:]
+    del theirs[7]
+    world.run(f"create table t (id {declared} primary key, name text)")
+    await world.deliver_alone(insert("t", ("id", "name"), [(key, "old") for key in [*theirs, *near]]))
+
+    (result,) = await world.deliver_alone(update("t", ("name", "id"), [(f"new {key}", key) for key in keys]))
+    await world.deliver_alone(delete("t", ("id",), [(key,) for key in keys[::2]]))
+
+    assert [keys[n] for n in result.missing] == [key for key in keys if key not in theirs]
+    left = [(key, f"new {key}") for key in theirs if key not in keys[::2]] + [(key, "old") for key in near]
+    assert sorted(world.rows("select cast(id as char), name from t")) == sorted(left)
+
+
+async def test_a_row_that_somebody_enters_meanwhile_is_updated_or_missing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the update of many rows and the question which of them were not there."""
+    world.run("create table t (id int primary key, name text)")
+    world.run(f"insert into t select seq, 'old' from seq_1_to_{TOGETHER_MIN}")
+
+    def enter(*arguments: Any) -> str:
+        world.run("insert into t values (0, 'theirs')")
+        return found_sql(*arguments)
+
+    monkeypatch.setattr(apply_write, "found_sql", enter)
+    write = update("t", ("id", "name"), [(str(n), "new") for n in range(TOGETHER_MIN + 1)])
+    assert await world.deliver_alone(write) == [WriteResult()]
+
+    assert world.rows("select distinct name from t") == [("new",)]
+
+
+async def test_rows_that_are_twice_among_many_end_as_the_last(world: World) -> None:
+    world.run("create table t (id int primary key, name text)", "insert into t values (1, 'old')")
+    rows = [("1" if n % 2 else "01", f"name {n}") for n in range(2 * TOGETHER_MIN)]
+
+    assert await world.deliver_alone(update("t", ("id", "name"), rows)) == [WriteResult()]
+
+    assert world.rows("select name from t") == [(f"name {len(rows) - 1}",)]
+
+
+async def test_a_key_of_many_columns_finds_many_rows(world: World) -> None:
+    world.run("create table t (a int, b varchar(10), v int, primary key (a, b))")
+    keys = [(str(n // 3), "xyz"[n % 3]) for n in range(3 * TOGETHER_MIN)]
+    await world.deliver_alone(insert("t", ("a", "b", "v"), [(*key, "0") for key in keys[1:]], key=("a", "b")))
+
+    write = update("t", ("v", "b", "a"), [(str(n), b, a) for n, (a, b) in enumerate(keys)], key=("a", "b"))
+    assert await world.deliver_alone(write) == [WriteResult(missing=(0,))]
+
+    assert world.rows("select a, b, v from t order by a, b") == [(*key, str(n)) for n, key in enumerate(keys)][1:]
+
+
 async def test_a_key_beyond_what_floating_point_tells_apart_is_the_right_row(world: World) -> None:
     world.run("create table t (id bigint unsigned primary key, name text)")
     keys = ["9007199254740992", "9007199254740993", "18446744073709551615", "18446744073709551614"]
-    await world.deliver_alone(insert("t", ("id", "name"), [(key, "old") for key in keys]))
+    others = [(str(n), "other") for n in range(TOGETHER_MIN)]
+    await world.deliver_alone(insert("t", ("id", "name"), [*((key, "old") for key in keys), *others]))
 
-    await world.deliver_alone(update("t", ("id", "name"), [(keys[1], "new"), (keys[2], "new")]))
-
-    assert world.rows("select id from t where name = 'new' order by id") == [(keys[1],), (keys[2],)]
+    for more in ([], others):
+        world.run("update t set name = 'old'")
+        await world.deliver_alone(update("t", ("id", "name"), [(keys[1], "new"), (keys[2], "new"), *more]))
+        assert world.rows("select id from t where name = 'new' order by id") == [(keys[1],), (keys[2],)]
 
 
 @pytest.mark.parametrize(
