@@ -28,7 +28,7 @@ from plugins.mysql.collect import Relation
 from plugins.mysql.columns import log_columns, shape_of
 from plugins.mysql.compile import compile_decoders
 from plugins.mysql.config import MysqlConfig
-from plugins.mysql.connect import Connection, session
+from plugins.mysql.connect import Connection, Session, session
 from plugins.mysql.events import decode_table_map, table_map_names
 from plugins.mysql.gather import Gatherer, Stop
 from plugins.mysql.position import Resume, file_base, file_number, parse_gtids, position_of, resume_at
@@ -42,6 +42,8 @@ INSPECT_SECONDS: Final = 30.0
 # A transaction is sent as soon as it is in the log, a moment before other sessions see its rows.
 SETTLE_SECONDS_MAX: Final = 60.0
 SETTLE_PAUSE_SECONDS: Final = 0.02
+# Longer than any coordinator takes that is still there.
+DISTRIBUTED_SECONDS_MAX: Final = 60.0
 # How long the position at which the log ends for us may take to become durable.
 CONFIRM_SECONDS_MAX: Final = 30.0
 
@@ -84,6 +86,8 @@ class MysqlSource:
                 raise SourceUnready(f"system {site.name}, setting {problem.path}: {problem.message}", hint=hint)
             catalogue = await opened.run(lambda connection: load_catalogue(connection, config, tables))
             start = after or await opened.run(partial(_load_start, catalogue))
+            if after is None and catalogue.is_mariadb:
+                await _wait_distributed(opened)
         resume = resume_at(start, system=site.name)
         if after is not None:
             _check(resume, catalogue, system=site.name)
@@ -382,6 +386,28 @@ def _load_start(catalogue: _Catalogue, connection: Connection) -> Position:
     text = f"select binlog_gtid_pos({connection.literal(end.file)}, {end.offset})"
     ((gtids,),) = connection.rows(text)
     return position_of(catalogue.server, end.file, end.offset, 0, parse_gtids(str(gtids or "")))
+
+
+async def _wait_distributed(opened: Session) -> None:
+    """Return when the distributed transactions (XA) that are prepared now have ended.
+
+    Their rows stand in the log before its beginning, and behind it only that they have committed; but then they are in
+    the tables, which are copied. A copy that did not wait would show them no more than the log does.
+    """
+    deadline, waiting = monotonic() + DISTRIBUTED_SECONDS_MAX, await opened.run(_prepared)
+    while waiting:
+        if monotonic() > deadline:
+            raise SourceUnready(
+                f"system {opened.system}: {len(waiting)} distributed transactions (XA) have been prepared and not ended"
+                f" for {DISTRIBUTED_SECONDS_MAX:.0f} s",
+                hint="Run: xa recover; and commit or roll back what it lists.",
+            )
+        await anyio.sleep(SETTLE_PAUSE_SECONDS)
+        waiting &= await opened.run(_prepared)
+
+
+def _prepared(connection: Connection) -> set[tuple[str, ...]]:
+    return {tuple(map(str, row)) for row in connection.rows("xa recover")}
 
 
 def _character_sets(connection: Connection) -> dict[int, str]:

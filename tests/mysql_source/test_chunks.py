@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import msgspec
+import pymysql
 import pytest
 
+from engine.errors import SourceUnready
 from engine.model.change import DELETE
 from engine.model.position import Position
 from engine.model.value import WireRow
+from plugins.mysql import capture
 from plugins.mysql.capture import MysqlSource
-from tests.mysql_source.support import MARKER, World, read_to
+from tests.mysql_source.support import MARKER, World, read_to, run
 
 pytestmark = pytest.mark.anyio
 
@@ -112,6 +116,37 @@ def _apply(table: dict[object, WireRow], touched: dict[object, Position], batch:
                     table.pop(key, None)
                 if op != DELETE:
                     table[row[0]] = row
+
+
+async def test_the_log_begins_when_distributed_transactions_have_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rows stand before its beginning; nothing but a page can show them."""
+    world.run("create table t (id int primary key)")
+    name, user = f"'{world.database}'", world.other()
+    run(user, f"xa start {name}", "insert into t values (1)", f"xa end {name}", f"xa prepare {name}")
+    rows: list[WireRow] = []
+
+    async def copy() -> None:
+        async with world.feed() as feed:
+            rows.extend((await feed.chunk("t", None, 10)).page.rows)
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(capture, "DISTRIBUTED_SECONDS_MAX", 0.0)
+            with pytest.raises(SourceUnready, match="Run: xa recover;"):
+                async with world.feed():
+                    pass
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(copy)
+            await anyio.sleep(0.3)
+            run(user, f"xa commit {name}")
+    finally:
+        # Nobody else can drop the table before.
+        with suppress(pymysql.Error):
+            run(user, f"xa rollback {name}")
+        user.close()
+    assert rows == [("1",)]
 
 
 async def test_the_rest_is_read_after_pages(world: World) -> None:
