@@ -109,6 +109,11 @@ class Dictionary:
         return replace(self, entities=entities)
 
 
+def shipped_dictionaries() -> list[str]:
+    """The names of those that come with Concord."""
+    return [found.stem for found in SHIPPED.glob("*.toml")]
+
+
 def load_dictionary(source: str | FilePath) -> Dictionary:
     """Load a TOML file, or the shipped dictionary of that name ("service").
 
@@ -137,8 +142,8 @@ def _find(source: str | FilePath, beside: FilePath | None) -> FilePath:
     if isinstance(source, str) and not source.endswith(".toml") and "/" not in source:
         shipped = SHIPPED / f"{source}.toml"
         if not shipped.exists():
-            names = [found.stem for found in SHIPPED.glob("*.toml")]
-            problem = f"{beside or source}:1: there is no shipped dictionary {source!r}{near(source, names)}"
+            known = shipped_dictionaries()
+            problem = f"{beside or source}:1: there is no shipped dictionary {source!r}{near(source, known)}"
             raise ConfigError(problem, problems=(problem,))
         return shipped
     return beside.parent / source if beside else FilePath(source)

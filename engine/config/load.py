@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import msgspec
 
+from crosswalk.dictionary import shipped_dictionaries
 from crosswalk.problems import Problems, convert_form, describe, near, read_toml
 from engine.config.model import Config, HubConfig, SystemConfig, SystemForm
 from engine.errors import ConfigError, PluginError
@@ -40,15 +42,34 @@ def load_config(file: Path) -> Config:
         document = _Document(hub=raw.get("hub", {}), systems=raw.get("systems", {}))
     hub = convert_form(document.hub, HubConfig, ("hub",), problems) or HubConfig()
     directory = file.resolve().parent
+    dictionary = _dictionary(document.dictionary, directory, problems)
     systems = _systems(document.systems, directory, directory / hub.path, problems)
     problems.raise_if_any("configuration")
     return Config(
         file=file.resolve(),
         hub=directory / hub.path,
         retention_days=hub.retention_days,
-        dictionary=directory / document.dictionary if document.dictionary.endswith(".toml") else document.dictionary,
+        dictionary=dictionary,
         systems=tuple(systems),
     )
+
+
+def _dictionary(named: str, directory: Path, problems: Problems) -> str | Path:
+    """The name of a shipped one, or a file."""
+    if named.endswith(".toml"):
+        _expect_file(directory / named, ("dictionary",), problems)
+        return directory / named
+    shipped = shipped_dictionaries()
+    if named not in shipped:
+        problems.add(
+            ("dictionary",), f"no dictionary {named!r} is shipped{near(named, shipped)}; a file of yours ends in .toml"
+        )
+    return named
+
+
+def _expect_file(file: Path, path: tuple[str, ...], problems: Problems) -> None:
+    if not os.path.isfile(file):
+        problems.add(path, f"there is no file {file}")
 
 
 def _systems(raw: object, directory: Path, hub: Path, problems: Problems) -> list[SystemConfig]:
@@ -78,6 +99,8 @@ def _system(name: str, raw: object, directory: Path, hub: Path, problems: Proble
     )
     ours = {key: value for key, value in table.items() if key in own}
     form = convert_form(ours, SystemForm, path, problems)
+    if form is not None:
+        _expect_file(directory / form.mapping, (*path, "mapping"), problems)
     theirs = {key: value for key, value in table.items() if key not in own}
     options = None
     if plugin is not None:

@@ -62,6 +62,8 @@ def load(text: str | bytes) -> Config:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "concord.toml"
         file.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
+        for mapping in ("crm.toml", "erp.toml"):
+            file.with_name(mapping).touch()
         return load_config(file)
 
 
@@ -121,6 +123,27 @@ def test_all_problems_come_at_once_with_line_and_path() -> None:
     for line, path in ((5, "hub.retention_days"), (10, "systems.crm.mode"), (19, "systems.erp.pth")):
         assert f":{line}: {path}" in problems
     assert "path" in problems
+
+
+def test_files_that_are_not_there_are_told_with_the_rest() -> None:
+    error = told(
+        VALID.replace('"service"', '"words.toml"')
+        .replace('mapping = "crm.toml"', 'mapping = "cmr.toml"')
+        .replace('mode = "receive"', 'mode = "recieve"')
+    )
+    assert error is not None
+    problems = "\n".join(error.problems)
+    for line, path, file in ((1, "dictionary", "words.toml"), (9, "systems.crm.mapping", "cmr.toml")):
+        assert f":{line}: {path}: there is no file " in problems
+        assert f"/{file}\n" in problems
+    assert ":18: systems.erp.mode: " in problems
+    assert len(error.problems) == 3
+
+
+def test_a_dictionary_that_is_not_shipped_is_told_with_the_nearest_at_its_line() -> None:
+    error = told(VALID.replace('"service"', '"servce"'))
+    assert error is not None
+    assert ":1: dictionary: no dictionary 'servce' is shipped; did you mean 'service'?" in error.problems[0]
 
 
 @pytest.mark.parametrize(
