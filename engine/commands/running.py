@@ -113,7 +113,8 @@ def status(
     read. behind: journal entries to be delivered. lag, kept: bytes of log to be read, and bytes that the server keeps
     for us.
 
-    Exit codes: 0 healthy, 3 something is halted, paused, parked or held.
+    Exit codes: 0 healthy, 3 no daemon runs, a system does not answer, or something is halted, paused, parked, held or
+    waits for a review.
     """
     execute(lambda: _status(config, is_offline, is_json), is_json=is_json)
 
@@ -171,12 +172,16 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
             ],
             empty="no system is configured",
         )
+        said: list[str] = []
         for row in rows:
-            for text in (*row.errors, *row.held):
+            # Both lanes of a system that is away have met the same, and so do we.
+            for text in dict.fromkeys((*row.errors, *row.held)):
                 message, _, hint = text.partition("\n")
-                say(f"{row.system}: {message}" + (f"\n    next: {hint}" if hint else ""))
+                said.append(f"{row.system}: {message}")
+                say(said[-1] + (f"\n    next: {hint}" if hint else ""))
         for remark in remarks:
-            say(remark)
+            if not remark.startswith(tuple(said)):
+                say(remark)
     if not healthy:
         raise typer.Exit(Exit.DIFFERENCES)
 

@@ -61,6 +61,24 @@ def test_the_age_of_the_last_change_and_the_rate(agreed: Path, running: subproce
     assert " s " in line(agreed, "crm")
 
 
+def test_a_system_that_is_away_is_told_once(agreed: Path) -> None:
+    (agreed / "erp.db").rename(agreed / "away.db")
+    process = daemon(agreed)
+    try:
+        deadline = time.monotonic() + 60
+        while len(status(agreed, "erp")["errors"]) < 2:
+            assert time.monotonic() < deadline, "the lanes of a system that is away say nothing"
+            assert process.poll() is None
+        told = concord(agreed, "status")
+    finally:
+        process.kill()
+        process.wait()
+    assert told.exit_code == 3
+    assert [text for text in told.stdout.splitlines() if "erp.db" in text] == [
+        f"erp: system erp: there is no file {agreed / 'erp.db'}"
+    ]
+
+
 def test_a_dry_run_prints_what_a_dba_can_run_instead(folder: Path) -> None:
     before = {name: (folder / f"{name}.db").read_bytes() for name in ("crm", "erp")}
     printed = concord(folder, "setup", "--dry-run")
