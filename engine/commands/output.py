@@ -6,7 +6,6 @@ import enum
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import anyio
@@ -155,9 +154,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     if not rows:
         say(empty)
         return
+    if title:
+        # A title of the table's own is folded at its width, which its values make.
+        say(title)
     table = Table(
-        title=title or None,
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
@@ -267,7 +267,3 @@ def _scaled(count: float, units: Sequence[str]) -> tuple[float, str]:
     while size >= 999.5 and number < len(units) - 1:
         size, number = size / 1000, number + 1
     return size, units[number]
-
-
-def config_path(path: Path | None) -> Path:
-    return path if path is not None else Path("concord.toml")
