@@ -223,10 +223,13 @@ class NotNow(ConcordError):
     code = "not_now"
 
 
-def no_such(what: str, name: str, known: Iterable[str]) -> Unknown:
-    """The error for a name that is none of those known; it says the nearest, or what there is."""
+def no_such(what: str, name: str, known: Iterable[str], of: str = "") -> Unknown:
+    """The error for a name that is none of those known; it says the nearest, or what there is. `of` ends the sentence:
+    "of system crm"."""
     names = sorted(known)
     found = difflib.get_close_matches(name, names, n=1)
     more = f" and {len(names) - NAMES_MAX:,} more" if len(names) > NAMES_MAX else ""
     there_is = f"There is {', '.join(names[:NAMES_MAX])}{more}." if names else "There is none."
-    return Unknown(f"there is no {what} {name!r}", hint=f"Did you mean {found[0]!r}?" if found else there_is)
+    return Unknown(
+        f"there is no {what} {name!r} {of}".rstrip(), hint=f"Did you mean {found[0]!r}?" if found else there_is
+    )

@@ -331,7 +331,7 @@ def named_record(tx: HubTransaction, topology: Topology, text: str) -> int:
         raise no_such("system", name, (part.name for part in topology.systems.values()))
     places = [place.name for place in part.places]
     if table not in places and table not in [place.rpartition(".")[2] for place in places]:
-        raise no_such(f"table of system {name}", table, places)
+        raise no_such("table", table, places, f"in the mapping of system {name}")
     raise Unknown(
         f"system {name}, table {table}: no row with key {key!r} is known",
         hint="One that cannot be read is on `concord parked list`; one that was just written is read in a moment.",
@@ -346,7 +346,7 @@ def explain(tx: HubTransaction, topology: Topology, rid: int, field: str | None 
     names, fields = system_names(tx), field_names(tx, entry.entity)
     entity: str = tx.rows("select name from entity where id = ?", (entry.entity,))[0][0]
     if field is not None and field not in fields:
-        raise no_such(f"field of entity {entity}", field, fields)
+        raise no_such("field", field, fields, f"of entity {entity}")
     history = [row for row in _history(tx, entry, names, fields) if field is None or row.field == field]
     rows: list[tuple[str, str, str]] = []
     for part in topology.systems.values():

@@ -50,6 +50,14 @@ def test_names_that_are_none_beside_a_daemon(agreed: Path) -> None:
         _is_told(agreed, words, next_step)
 
 
+def test_a_part_that_is_none_is_told_with_its_whole(agreed: Path) -> None:
+    told = concord(agreed, "explain", "1", "--field", "nmae").stderr
+    assert "there is no field 'nmae' of entity customer" in told
+    assert "Did you mean 'name'?" in told
+    told = concord(agreed, "explain", "crm:custom:1").stderr
+    assert "there is no table 'custom' in the mapping of system crm" in told
+
+
 def test_names_that_are_none(agreed: Path) -> None:
     for words, next_step in WRONG:
         _is_told(agreed, words, next_step)
