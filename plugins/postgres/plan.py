@@ -86,14 +86,14 @@ def publication_steps(
         if server.version >= _GENERATED_SINCE:
             options += ", publish_generated_columns = stored"
         yield Step(
-            summary=f"publish the changes of {len(wanted)} tables",
+            summary=f"publish the changes of {_count(wanted)}",
             sql=f"create publication {spelt} for table {_listed(wanted)} with ({options});",
         )
         return
     missing = [place for place in wanted if place not in publication.tables]
     if missing and not publication.is_for_all:
         sql = f"alter publication {spelt} add table {_listed(missing)};"
-        yield Step(summary=f"publish {len(missing)} more tables", sql=sql)
+        yield Step(summary=f"publish {_count(missing)} more", sql=sql)
     if not publication.operations.issuperset(_OPERATIONS.split(", ")):
         sql = f"alter publication {spelt} set (publish = '{_OPERATIONS}');"
         yield Step(summary="publish every kind of change", sql=sql)
@@ -137,3 +137,7 @@ def literal(text: str) -> str:
 
 def _listed(places: Sequence[tuple[str, str]]) -> str:
     return ", ".join(quoted_table(*place) for place in places)
+
+
+def _count(places: Sequence[tuple[str, str]]) -> str:
+    return "1 table" if len(places) == 1 else f"{len(places)} tables"

@@ -75,7 +75,7 @@ async def test_what_is_told_is_enough_to_set_up_to_write_and_to_read(world: Worl
             "make the marker of deliveries",
             "put the marker's one row in",
             "make the table of assigned keys",
-            "publish 1 more tables",
+            "publish 1 table more",
             "keep the log from here on",
         ]
         assert await user.system.check([*tables], BOTH) == await world.system.check([*tables], BOTH)
