@@ -179,7 +179,7 @@ class PostgresFeed:
                 low, xids = self._handed, bytes(self._gatherer.xids)
                 page = delivery = None
                 with translated(system, doing="read a page", table=table):
-                    async with snapshot(connection) as view:
+                    async with snapshot(connection, system) as view:
                         if not view.unseen(xids):
                             page = await view.page(table, after, rows_max, self._watch.generated)
                             delivery = await view.delivery()
@@ -272,7 +272,7 @@ class PostgresFeed:
             with translated(site.name, doing="read the catalogue"):
                 publication = await load_publication(connection, publication_name(site, config))
                 catalog = await load_catalog(connection, self._watch.tables)
-                async with snapshot(connection) as view:
+                async with snapshot(connection, site.name) as view:
                     # Nobody else adds to them meanwhile: this is the task that reads the log.
                     self._gatherer.xids[:] = view.unseen(self._gatherer.xids)
         # Since version 18 a walsender passes over a missing publication, and sends nothing until there is one again.

@@ -107,7 +107,7 @@ class PostgresSystem:
             with translated(self._site.name, doing="read a page", table=table):
                 publication = await load_publication(connection, publication_name(self._site, self._config))
                 generated = frozenset("s") if publication and publication.has_generated else frozenset[str]()
-                async with snapshot(connection) as view:
+                async with snapshot(connection, self._site.name) as view:
                     return await view.page(table, after, rows_max, generated)
 
     async def health(self) -> Health:

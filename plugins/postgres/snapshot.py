@@ -39,8 +39,9 @@ class _AsText:
 class Snapshot:
     """A repeatable-read transaction. `log_end`: every commit that it sees stands in the log before this LSN."""
 
-    def __init__(self, connection: Connection, text: str, log_end: int) -> None:
+    def __init__(self, connection: Connection, system: str, text: str, log_end: int) -> None:
         self._connection = connection
+        self._system = system
         _, xmax, running = text.split(":")
         self._xmax = int(xmax)
         self._running = frozenset(int(xid) & 0xFFFFFFFF for xid in running.split(",") if xid)
@@ -67,18 +68,25 @@ class Snapshot:
         found, shape = catalog.tables.get(table), catalog.shape(table, generated=generated)
         if found is None or shape is None:
             raise SourceUnready(
-                f"table {table} does not exist",
-                hint="Take it out of the mapping, then start the daemon again.",
+                f"system {self._system}: there is no table {table}",
+                hint="Correct the mapping, or bring the table back.",
+                system=self._system,
                 table=table,
             )
         if not shape.key:
             raise SourceUnready(
-                f"table {table} has no primary key, so its rows cannot be read in order",
-                hint="Give it a primary key, or a unique index as replica identity; then start the daemon again.",
+                f"system {self._system}, table {table}: it has no primary key, so its rows cannot be read in order",
+                hint="Give it a primary key, or a unique index as replica identity.",
+                system=self._system,
                 table=table,
             )
         if after is not None and len(after) != len(shape.key):
-            raise SourceUnready(f"table {table}: the key has {len(shape.key)} columns, not {len(after)}", table=table)
+            raise SourceUnready(
+                f"system {self._system}, table {table}: the key has {len(shape.key)} columns, not {len(after)}",
+                hint=f"Run `concord backfill {self._system}`, which reads the table from its beginning.",
+                system=self._system,
+                table=table,
+            )
         cursor = AsyncRawCursor(self._connection)
         await cursor.execute(_select(found, shape, after, rows_max).encode(), list(after or ()))
         rows = _rows(cursor)
@@ -99,14 +107,14 @@ class Snapshot:
 
 
 @asynccontextmanager
-async def snapshot(connection: Connection) -> AsyncGenerator[Snapshot]:
+async def snapshot(connection: Connection, system: str) -> AsyncGenerator[Snapshot]:
     """A snapshot of now, read-only, on an autocommit connection."""
     await connection.execute("begin isolation level repeatable read read only")
     try:
         # One statement: its snapshot is taken before any of its functions runs.
         row = await (await connection.execute(_SNAPSHOT)).fetchone()
         assert row is not None, "a select without from gives one row"
-        yield Snapshot(connection, row[0], parse_lsn(row[1]))
+        yield Snapshot(connection, system, row[0], parse_lsn(row[1]))
     finally:
         # Nothing was written. After an error or a cancellation the connection is closed by its owner anyway.
         if connection.info.transaction_status is TransactionStatus.INTRANS:

@@ -15,6 +15,7 @@ import anyio
 import psycopg
 import pytest
 
+from engine.errors import SourceUnready
 from engine.model.change import Batch, Chunk
 from engine.model.value import WireRow
 from engine.ports import Feed
@@ -192,3 +193,15 @@ async def test_generated_columns_are_in_pages_as_in_the_log(world: World) -> Non
     rows = batches[0].segments[0].tables["t"]
     assert page.rows == rows.rows
     assert page.shape == rows.shape
+
+
+async def test_a_table_that_has_no_pages_is_told_with_its_system(world: World) -> None:
+    world.run("create table keyless (id int)", "create table pair (a int, b int, primary key (a, b))")
+    for table, after, said in (
+        ("nowhere", None, "system crm: there is no table nowhere"),
+        ("keyless", None, "system crm, table keyless: it has no primary key"),
+        ("pair", ("1",), "system crm, table pair: the key has 2 columns, not 1"),
+    ):
+        with pytest.raises(SourceUnready, match=said) as told:
+            await world.system.page(table, after, 10)
+        assert told.value.hint
