@@ -72,4 +72,7 @@ class Log:
 
 def _text(value: Fact) -> str:
     text = str(value)
+    if '"' in text or "\n" in text:
+        # As JSON spells it: where it ends can be seen.
+        return msgspec.json.encode(text).decode()
     return f'"{text}"' if " " in text or not text else text

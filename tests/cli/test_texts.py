@@ -1,12 +1,17 @@
-"""Goal: numbers in tables are short, and right. Method: values at the edges of each unit, and any count."""
+"""Goal: numbers in tables are short, and right; a fact in a log line ends where it ends. Method: values at the edges of
+each unit, and any count; texts with quotes and line ends."""
 
 from __future__ import annotations
+
+import io
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.commands.output import age_text, count_text, size_text
+from engine.telemetry.log import Log
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,13 @@ def test_sizes_and_ages() -> None:
         "-", "0 B", "999 B", "1 kB", "16 MB", "5000 TB",
     ]  # fmt: skip
     assert [age_text(n) for n in (None, 0, 119, 120, 7200, 172_800)] == ["-", "0 s", "119 s", "2 min", "2 h", "2 d"]
+
+
+def test_a_fact_with_quotes_or_line_ends_is_one_fact_of_one_line() -> None:
+    stream = io.StringIO()
+    for text in ('authentication failed for user "concord"', "a\nb", '"'):
+        Log(stream=stream).event("lane.paused", error=text, attempts=2)
+        line = stream.getvalue().splitlines()[-1]
+        told, _, rest = line.partition(" error=")[2].rpartition(" ")
+        assert (json.loads(told), rest) == (text, "attempts=2")
+    assert len(stream.getvalue().splitlines()) == 3
