@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 DEFAULT = Path("concord.toml")
+DELETED = {"row": "is deleted", "field": "is marked", "keep": "stays as it is"}
+"""What becomes of a row whose record is deleted elsewhere, by `engine.ports.Deletes`."""
 
 
 def dictionary(
@@ -39,7 +41,7 @@ def mapping(
     config: ConfigOption = DEFAULT,
     is_json: JsonOption = False,
 ) -> None:
-    """Show which column of a system is which field, both ways, and who makes the keys of new rows.
+    """Show which column of a system is which field, both ways, who makes new rows' keys, and what a deletion does.
 
     Says what the mapping file says, with what follows from it; `concord check` says whether the live tables fit.
 
@@ -107,7 +109,10 @@ def _mapping(file: Path, name: str, is_json: bool) -> None:
     for block in blocks:
         rule = block.key_rule.value if block.key_rule else "assigned by the database, or nobody"
         rows = [(f.name, _read(f), ", ".join(_written(f)) or "-") for f in block.fields]
-        title = f"{block.name} is {block.entity}; key {', '.join(block.key)}, of new rows: {rule}"
+        title = (
+            f"{block.name} is {block.entity}; key {', '.join(block.key)}, of new rows: {rule};"
+            f" a deleted record's row {DELETED[block.deletes.value]}"
+        )
         print_table(title, ("field", "read from", "written to"), rows, empty="no field is mapped")
 
 

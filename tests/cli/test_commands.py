@@ -73,7 +73,7 @@ def test_the_files_are_shown_as_they_are_understood(folder: Path) -> None:
     assert found["name"] == ("name1", ["name1"])
     assert found["sort_name"] == ("matchcode", [])
     shown = concord(folder, "mapping", "erp").output.splitlines()
-    assert shown[0] == "debtors is customer; key no, of new rows: template"
+    assert shown[0] == "debtors is customer; key no, of new rows: template; a deleted record's row is deleted"
     assert any(line.startswith("sort_name ") and "matchcode" in line for line in shown)
     assert concord(folder, "mapping", "nobody").exit_code == 4
     assert concord(folder, "dictionary", "nothing").exit_code == 4
