@@ -264,7 +264,7 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
         if count:
             say(count_of(count, "difference"))
         else:
-            say("no differences" if waiting or reviews else "all systems agree")
+            say("no differences but what waits" if waiting or reviews else "all systems agree")
         for text in _next_steps(real, waiting, reviews):
             say(f"  {text}")
     if count:
