@@ -15,7 +15,6 @@ from engine.commands.output import (
     attempt,
     confirm,
     count_of,
-    name_text,
     print_json,
     print_table,
     say,
@@ -122,7 +121,8 @@ def parked_list(
                 str(r.id),
                 r.system,
                 r.table,
-                name_text(r.record),
+                # A row that cannot be read is in no record yet: whoever is to correct it looks for its key.
+                f"key {r.key or '-'}" if r.record is None else str(r.record),
                 r.reason,
                 r.field,
                 r.attempts,

@@ -68,6 +68,13 @@ def test_a_list_that_is_cut_says_so(refusing: Path) -> None:
     assert {row["system"] for row in items(refusing, "--system", "crm")} == {"crm"}
 
 
+def test_a_row_that_cannot_be_read_is_listed_with_its_key(refusing: Path) -> None:
+    listed = concord(refusing, "parked", "list").stdout.splitlines()[2:]
+    assert [line.split()[1:5] for line in listed if " crm " in line] == [["crm", "customers", "key", "5"]]
+    records = [str(row["record"]) for row in items(refusing, "--system", "erp")]
+    assert [line.split()[3] for line in listed if " erp " in line] == records
+
+
 def test_all_of_one_system_are_tried_again(refusing: Path) -> None:
     mend(refusing)
     told = concord(refusing, "parked", "retry", "--all", "--system", "erp")
