@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -34,7 +34,7 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """`[hub]`. `path` is relative to the configuration's folder; `retention_days` is how long history is kept."""
 
     path: str = "hub.sqlite"
-    retention_days: float = 30.0
+    retention_days: Annotated[float, msgspec.Meta(ge=0)] = 30.0
 
 
 class SystemForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

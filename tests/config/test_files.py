@@ -192,3 +192,10 @@ def test_a_file_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match="there is no") as caught:
         load_config(Path("/nowhere/concord.toml"))
     assert "concord demo" in caught.value.hint
+
+
+@pytest.mark.parametrize("days", ["-1", "nan", "-0.001"])
+def test_history_is_kept_for_no_less_than_no_time(days: str) -> None:
+    error = told(VALID.replace("retention_days = 30", f"retention_days = {days}"))
+    assert error is not None
+    assert ":5: hub.retention_days: " in error.problems[0]
