@@ -80,7 +80,24 @@ def _systems(raw: object, directory: Path, hub: Path, problems: Problems) -> lis
     if len(given) > SYSTEMS_MAX:
         problems.add(("systems",), f"{len(given)} systems are configured, {SYSTEMS_MAX} at most can take part")
     found = [_system(name, table, directory, hub, problems) for name, table in given.items()]
-    return [system for system in found if system is not None]
+    systems = [system for system in found if system is not None]
+    _expect_databases_of_their_own(systems, problems)
+    return systems
+
+
+def _expect_databases_of_their_own(systems: list[SystemConfig], problems: Problems) -> None:
+    """Two systems in one database would take each other's marker for their own."""
+    known: dict[tuple[str, str], str] = {}
+    for system in systems:
+        if system.plugin.address is None:
+            continue
+        address = (system.plugin.kind, system.plugin.address(system.site, system.options))
+        first = known.setdefault(address, system.name)
+        if first != system.name:
+            problems.add(
+                ("systems", system.name),
+                f"it is the database of system {first}; a database is one system, with all its tables in one mapping",
+            )
 
 
 def _system(name: str, raw: object, directory: Path, hub: Path, problems: Problems) -> SystemConfig | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.plugin import Plugin, Site
 from engine.ports import Source, System, Target
-from plugins.mysql.config import MysqlConfig
+from plugins.mysql.config import MysqlConfig, address
 
 
 def _system(site: Site, config: MysqlConfig) -> System:
@@ -33,6 +33,7 @@ plugin = Plugin(
     system=_system,
     source=_source,
     target=_target,
+    address=address,
     promises={
         "nothing lost": "a session that switches sql_log_bin off writes past the log",
         "time": "commit times are the binary log's, to the second",

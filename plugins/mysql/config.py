@@ -58,6 +58,11 @@ class MysqlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
+def address(site: Site, config: MysqlConfig) -> str:
+    """Server and database, as the configuration spells them."""
+    return f"{config.unix_socket or f'{config.host.lower()}:{config.port}'}/{config.database}"
+
+
 def connection_parameters(site: Site, config: MysqlConfig) -> dict[str, Any]:
     """Who we are and how the connection is encrypted, as keyword arguments of `pymysql.Connection`.
 

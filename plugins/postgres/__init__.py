@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.plugin import Plugin, Site
 from engine.ports import Source, System, Target
-from plugins.postgres.config import PostgresConfig
+from plugins.postgres.config import PostgresConfig, address
 
 
 def _system(site: Site, config: PostgresConfig) -> System:
@@ -33,5 +33,6 @@ plugin = Plugin(
     system=_system,
     source=_source,
     target=_target,
+    address=address,
     promises={},
 )

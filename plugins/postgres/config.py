@@ -89,6 +89,14 @@ def publication_name(site: Site, config: PostgresConfig) -> str:
     return config.publication or _default_name(site)
 
 
+def address(site: Site, config: PostgresConfig) -> str:
+    """Server and database, as the dsn spells them: a name and an address of one server are not known to be the same."""
+    parameters = _resolved(site, config)
+    host = parameters.get("host") or parameters.get("hostaddr") or parameters.get("service") or "the local socket"
+    database = parameters.get("dbname") or parameters.get("user", "")
+    return f"{host.lower()}:{parameters.get('port', '5432')}/{database}"
+
+
 def psycopg_parameters(site: Site, config: PostgresConfig, *, use: str) -> dict[str, Any]:
     """Keyword arguments of `psycopg.AsyncConnection.connect`; `use` goes into application_name ("feed", "page").
 

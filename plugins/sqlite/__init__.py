@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.plugin import Plugin, Site
 from engine.ports import Source, System, Target
-from plugins.sqlite.config import SqliteConfig
+from plugins.sqlite.config import SqliteConfig, address
 
 
 def _system(site: Site, config: SqliteConfig) -> System:
@@ -33,6 +33,7 @@ plugin = Plugin(
     system=_system,
     source=_source,
     target=_target,
+    address=address,
     promises={
         "nothing lost": "writes of a program that drops the triggers, or has them off, are noticed but not seen",
         "time": "commit times are those of the single statements, to the millisecond",

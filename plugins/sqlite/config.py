@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,16 @@ class SqliteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     path: str
     busy_timeout_seconds: float = 5.0
     poll_seconds: float = 0.05
+
+
+def address(site: Site, config: SqliteConfig) -> str:
+    """One spelling for each file, whatever links lead to it."""
+    path = database_path(site, config)
+    try:
+        return os.path.realpath(path)
+    except ValueError:
+        # No file has a NUL in its name; that is told where it is opened.
+        return str(path)
 
 
 def database_path(site: Site, config: SqliteConfig) -> Path:

@@ -140,6 +140,34 @@ def test_files_that_are_not_there_are_told_with_the_rest() -> None:
     assert len(error.problems) == 3
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ('plugin = "sqlite"\npath = "erp.db"', 'plugin = "sqlite"\npath = "../%s/erp.db"'),
+        (
+            'plugin = "postgres"\ndsn = "host=DB.example dbname=one user=a"',
+            'plugin = "postgres"\ndsn = "postgresql://b@db.example:5432/one"',
+        ),
+        (
+            'plugin = "mysql"\nhost = "db"\ndatabase = "one"\nuser = "a"',
+            'plugin = "mysql"\nhost = "DB"\ndatabase = "one"\nuser = "b"',
+        ),
+    ],
+)
+def test_two_systems_in_one_database_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    second = second.replace("%s", tmp_path.name)
+    (tmp_path / "map.toml").touch()
+    file = tmp_path / "concord.toml"
+    text = f'[systems.a]\nmapping = "map.toml"\n{first}\n[systems.b]\nmapping = "map.toml"\n'
+    file.write_text(text + second)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert "systems.b: it is the database of system a" in caught.value.problems[0]
+    other = second.replace("erp.db", "crm.db").replace("one", "two")
+    file.write_text(text + other)
+    assert len(load_config(file).systems) == 2
+
+
 def test_a_dictionary_that_is_not_shipped_is_told_with_the_nearest_at_its_line() -> None:
     error = told(VALID.replace('"service"', '"servce"'))
     assert error is not None
