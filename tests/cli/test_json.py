@@ -73,7 +73,7 @@ RECORD: dict[str, Any] = {
 }  # fmt: skip
 FIELD: dict[str, Any] = {
     "name": "str", "type": "str", "owner": None, "others": "str", "policy": "str", "group": None, "reference": None,
-    "unit": None, "values": [], "length": None, "scale": None, "is_required": "bool", "is_retired": "bool",
+    "unit": None, "values": [], "length": None, "scale": None, "of": None, "is_required": "bool", "is_retired": "bool",
     "description": "str", "pii": None,
 }  # fmt: skip
 ENTITY: dict[str, Any] = {
