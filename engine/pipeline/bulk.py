@@ -16,7 +16,7 @@ from engine.model.births import Births
 from engine.model.record import CHANGE, Entry, Value
 from engine.model.value import CanonicalRow
 from engine.pipeline.canonicalize import PlaceRows
-from engine.pipeline.topology import EntityPart, SystemPart
+from engine.pipeline.topology import EntityPart, SystemPart, unwritten
 from engine.pipeline.values import compare, has_any, stored
 
 
@@ -89,7 +89,7 @@ def take_changes(tx: HubTransaction, arrived: Arrived, seen: int) -> bool:
         return False
     compared = compare([record for record in records if record is not None], values)
     touched = compared.touched
-    if touched & (entity.contested(system) | 1 | entity.match_mask):
+    if touched & (entity.contested(system) | 1 | entity.match_mask | unwritten(rows.part, entity, system)):
         return False
     others, number = entity.concerned & ~bit, entity.entity.id
     chosen = [

@@ -21,7 +21,7 @@ from engine.pipeline.canonicalize import CanonicalBatch, CanonicalSegment, Place
 from engine.pipeline.echoes import take_echoes
 from engine.pipeline.identify import resolve_references
 from engine.pipeline.slow import Slow
-from engine.pipeline.topology import SystemPart, Topology
+from engine.pipeline.topology import SystemPart, Topology, unwritten
 from engine.pipeline.values import changed, merged, stored
 
 VALUE_HINT = "Correct the value in the row, which is then read again; or the mapping, and start the daemon again."
@@ -122,7 +122,7 @@ class Committer:
         entity = self.topology.entities[part.entity.id]
         others = entity.concerned & ~bit
         # `alive` is no field like the others here: a record that comes or goes is worth a second look.
-        contested = entity.contested(system) | 1
+        contested = entity.contested(system) | 1 | unwritten(part, entity, system)
         slow = Slow(self.topology, self.system, tx)
         known = tx.load_keys(place, rows.keys)
         stale: dict[int, int] = {}

@@ -12,13 +12,13 @@ from engine.hub.exceptions import Overlay
 from engine.hub.transaction import HubTransaction
 from engine.model.change import DELETE
 from engine.model.entity import ALIVE
-from engine.model.record import Entry, Value
+from engine.model.record import Entry, Value, bits
 from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.canonicalize import PlaceRows
 from engine.pipeline.identify import resolve_references
 from engine.pipeline.resolve import NEVER
 from engine.pipeline.slow import Slow
-from engine.pipeline.topology import SystemPart, Topology
+from engine.pipeline.topology import SystemPart, Topology, unwritten
 
 
 def take_echoes(
@@ -48,6 +48,10 @@ def take_echoes(
         written = _written(chain, system.bit, previous, seen) & ~own
         _learn(tx, system.id, version, record, written)
         others: dict[int, Value] = {n: v for n, v in enumerate(record) if v is not ABSENT and not written >> n & 1}
+        for n in bits(unwritten(part, entity, system.id)):
+            # Never written there: what others have set did not arrive; what nobody has, the system may have set.
+            if version.value(n) is not None:
+                others.pop(n, None)
         slow.apply(entity, rid, others, rows.times[i], seen)
     slow.finish()
     return slow.conflicts

@@ -20,7 +20,7 @@ from engine.pipeline.astray import leave_key
 from engine.pipeline.doubles import Doubles
 from engine.pipeline.identify import candidates
 from engine.pipeline.resolve import NEVER, Decisions, History, Rules, resolve, seen_of
-from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology
+from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology, unwritten
 from engine.ports import Deletes
 
 JOINED = 0
@@ -76,7 +76,30 @@ class Slow:
                 self.move_row(part, key, found[0])
                 self.join(entity, found[0], record, time)
                 return
-        self.apply(entity, rid, _sent(record), time, seen)
+        self.apply(entity, rid, self._said(part, entity, entry, record), time, seen)
+
+    def _said(self, part: PlacePart, entity: EntityPart, entry: Entry, record: CanonicalRow) -> dict[int, Value]:
+        """What a row says, less what it only goes on showing: what is never written there does not arrive, and is a
+        change only where its users have changed it since they last did."""
+        said = _sent(record)
+        if part.place.deletes is Deletes.KEEP and entry.value(ALIVE) is False:
+            said.pop(ALIVE, None)
+        for n in bits(unwritten(part, entity, self.system.id)):
+            if n in said and said[n] != entry.value(n) and self._only_shows(entry, n, said[n]):
+                del said[n]
+        return said
+
+    def _only_shows(self, entry: Entry | None, index: int, value: Value) -> bool:
+        """Whether a system that is never written this field shows what it last said of it, or, if it never did, what
+        the field once was."""
+        held: set[Value] = {None}
+        while entry is not None:
+            is_birth = entry.seq == entry.rid
+            if entry.kind == CHANGE and entry.origin == self.system.id and (entry.mask >> index & 1 or is_birth):
+                return entry.value(index) == value
+            held.add(entry.value(index))
+            entry = self.tx.version(entry.prev)
+        return value in held
 
     def newcomer(
         self, part: PlacePart, entity: EntityPart, key: str, record: CanonicalRow, time: int, seen: int

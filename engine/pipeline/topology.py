@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from engine.model.entity import Entity
+from engine.model.record import bits
 from engine.ports import Mapping, MatchKeys, Place
 
 
@@ -83,6 +84,11 @@ class EntityPart:
     def contested(self, system: int) -> int:
         """Fields that another system owns."""
         return sum(1 << n for n, owner in enumerate(self.owners) if owner not in (0, system))
+
+
+def unwritten(part: PlacePart, entity: EntityPart, system: int) -> int:
+    """Mask of fields that a place shows and that are never written there, but for those that the system owns."""
+    return sum(1 << n for n in bits(part.place.own_fields(part.entity)) if entity.owners[n] != system)
 
 
 @dataclass(frozen=True, kw_only=True)
