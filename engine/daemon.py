@@ -340,7 +340,7 @@ class Daemon:
 
     async def _undelivered(self) -> bool:
         """Whether a running target has something left to deliver."""
-        targets = [lane.member.part.id for lane in self.lanes if lane.direction == "target" and _is_working(lane)]
+        targets = [lane.member.part.id for lane in self.lanes if lane.direction == "target" and self._is_working(lane)]
         return await self.hub.read(
             lambda tx: any(tx.boundary(cursor, 1) != cursor for (cursor,) in (tx.system(n, "cursor") for n in targets))
         )
@@ -362,9 +362,9 @@ class Daemon:
         Twice: what a delivery sets off at its target stands in that target's log behind the first look.
         """
         last_seq = -1
-        while any(_is_working(lane) for lane in self.lanes):
+        while any(self._is_working(lane) for lane in self.lanes):
             heads = await self._heads()
-            while any(_is_working(lane) for lane in self.lanes):
+            while any(self._is_working(lane) for lane in self.lanes):
                 await anyio.sleep(SETTLED_POLL_SECONDS)
                 # The same ends again and again: on a busy server the log grows while we look.
                 seq, is_read = await self.hub.read(lambda tx, heads=heads: (tx.last_seq, self._is_read(tx, heads)))
@@ -376,11 +376,17 @@ class Daemon:
                 return
             last_seq = seq
 
+    def _is_working(self, lane: Lane) -> bool:
+        """Whether anything may still come of a lane by itself: not of a source that waits for its halted target."""
+        if lane.direction == "source" and lane.member.part.id in self.signals.waiting:
+            return not any(x.member is lane.member and x.state is LaneState.HALTED for x in self.lanes)
+        return lane.state in (LaneState.STARTING, LaneState.RUNNING, LaneState.PAUSED)
+
     async def _heads(self) -> dict[int, Position | None]:
         """Where each source's log ends; None for one that does not say or does not answer."""
         heads: dict[int, Position | None] = {}
         for lane in self.lanes:
-            if lane.direction == "source" and _is_working(lane):
+            if lane.direction == "source" and self._is_working(lane):
                 try:
                     heads[lane.member.part.id] = (await lane.member.system.health()).head
                 except ConcordError:
@@ -392,7 +398,7 @@ class Daemon:
         """Whether the hub has everything up to `heads`, and every source that works has been copied."""
         for lane in self.lanes:
             part = lane.member.part
-            if lane.direction != "source" or not _is_working(lane):
+            if lane.direction != "source" or not self._is_working(lane):
                 continue
             done = {place for (place,) in tx.rows("select place from snapshot where is_done")}
             if lane.state is LaneState.PAUSED or not {place.id for place in part.places} <= done:
@@ -477,10 +483,6 @@ async def _run_until(again: anyio.Event, lane: Lane) -> ConcordError | None:
 def _store_rates(tx: HubTransaction, rates: dict[int, tuple[float, float]]) -> None:
     for part, (read, written) in rates.items():
         tx.write("update system set read_rate = ?, write_rate = ? where id = ?", (read, written, part))
-
-
-def _is_working(lane: Lane) -> bool:
-    return lane.state in (LaneState.STARTING, LaneState.RUNNING, LaneState.PAUSED)
 
 
 def _failure(error: BaseException) -> ConcordError:

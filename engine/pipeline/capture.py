@@ -171,12 +171,17 @@ class Capturer:
         """Rows behind our delivery `seen` may be rows that it made: wait until the hub knows whose they are."""
         if not seen:
             return
-        while True:
-            event = self.signals.cursor[self.system.id].next
-            cursor, last = await self.hub.read(lambda tx: (tx.system(self.system.id, "cursor")[0], tx.last_seq))
-            if cursor >= seen or last < seen or not self.system.is_target:
-                return
-            await event.wait()
+        number, waiting = self.system.id, self.signals.waiting
+        try:
+            while True:
+                event = self.signals.cursor[number].next
+                cursor, last = await self.hub.read(lambda tx: (tx.system(number, "cursor")[0], tx.last_seq))
+                if cursor >= seen or last < seen or not self.system.is_target:
+                    return
+                waiting.add(number)
+                await event.wait()
+        finally:
+            waiting.discard(number)
 
     async def _start_copy(self) -> None:
         """Read the next page of a table that is not copied yet."""

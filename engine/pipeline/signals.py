@@ -25,7 +25,7 @@ class Bell:
 class Signals:
     """The bells of one daemon. `journal`: it grew. `cursor[S]`: the hub's cursor of a system moved, or its snapshot is
     complete. `reached[S]`: up to where a target that is at work has delivered. `opened[S]`: its source has been tried.
-    `lost`: systems whose logs are known to have lost changes."""
+    `lost`: systems whose logs are known to have lost changes. `waiting`: those whose sources wait for targets."""
 
     def __init__(self) -> None:
         self.journal = Bell()
@@ -33,3 +33,4 @@ class Signals:
         self.reached: dict[int, int] = {}
         self.opened: defaultdict[int, anyio.Event] = defaultdict(anyio.Event)
         self.lost: set[int] = set()
+        self.waiting: set[int] = set()
