@@ -430,8 +430,9 @@ class Daemon:
             for event in segment.events:
                 name = "capture.reshaped" if event.kind.value == "reshaped" else "capture.held"
                 self.log.event(name, system=part.name, table=event.table, kind=event.kind.value, detail=event.detail)
-        for place, code in sorted(set(counts.parked_codes)):
-            self.log.event("capture.parked", system=part.name, place=place, code=code)
+        for (place, code), (count, message, hint) in sorted(counts.parked_as.items()):
+            facts: dict[str, str | int] = {"system": part.name, "place": place, "count": count, "code": code}
+            self.log.event("capture.parked", **facts, error=message, hint=hint)
         if counts.conflicts:
             self.log.event("conflict.recorded", system=part.name, count=counts.conflicts)
         if counts.reviews:

@@ -46,8 +46,8 @@ class Counts:
     reviews: int = 0
     tables: set[str] = field(default_factory=lambda: set())
     last_seq: int = 0
-    parked_codes: list[tuple[str, str]] = field(default_factory=lambda: [])
-    """(place, code) of what was parked, for the log."""
+    parked_as: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=lambda: {})
+    """By place and code: how many rows were parked, and message and hint of the first, for the log."""
 
 
 class Committer:
@@ -258,7 +258,8 @@ class Committer:
             )
         )  # fmt: skip
         counts.parked += 1
-        counts.parked_codes.append((rows.part.name, code))
+        known = counts.parked_as.get((rows.part.name, code), (0, message, hint))
+        counts.parked_as[rows.part.name, code] = (known[0] + 1, *known[1:])
 
 
 def _unknown_delivery(system: SystemPart, seen: int, cursor: int) -> HubError:

@@ -266,6 +266,7 @@ def test_a_value_that_no_dictionary_knows_is_parked_at_its_source(trouble: Troub
     put(trouble, "bogus", state="bogusstate")
     row = trouble.wait_parked("crm", "bogus")
     check_parked(row, "crm", "table item, column state", "bogus", "open, held, closed")
+    trouble.wait(lambda: row["message"] in trouble.log(), "the log tells it too")
     change(trouble, "bogus", "state", "open")
     trouble.run("crm", "update item set note = 'was bogus' where id = 'bogus'")
     check_arrived(trouble, "bogus", "note", "was bogus")
