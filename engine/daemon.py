@@ -144,6 +144,9 @@ class Daemon:
                 await tasks.start(self._watch_signals)
             self.log.event("daemon.started", systems=len(self.members), lanes=len(self.lanes), epoch=self.hub.epoch)
             sources, targets = anyio.CancelScope(), anyio.CancelScope()
+            for member in self.members:
+                if member.source is None:
+                    self.signals.opened[member.part.id].set()
             tasks.start_soon(self._run_group, "source", sources)
             tasks.start_soon(self._run_group, "target", targets)
             tasks.start_soon(self._watch_stop_now, tasks.cancel_scope)

@@ -258,7 +258,7 @@ def size_text(count: int | None) -> str:
 def count_text(count: float) -> str:
     """A number for people, in at most four letters: "0.4", "12", "3.1k", "120k"."""
     size, unit = _scaled(count, ("", "k", "M", "G"))
-    return f"{size:.1f}{unit}" if size < 10 and (unit or size != int(size)) else f"{size:.0f}{unit}"
+    return f"{size:.1f}{unit}" if size < (9.95 if unit else 10) and (unit or size != int(size)) else f"{size:.0f}{unit}"
 
 
 def _scaled(count: float, units: Sequence[str]) -> tuple[float, str]:

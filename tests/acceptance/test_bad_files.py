@@ -116,6 +116,9 @@ def test_a_table_that_is_made_anew_in_a_file_is_told_and_read_again(trouble: Tro
     wait(trouble, "uncaptured")
     trouble.wait_copied()
     assert trouble.hub(held) == []
+    # What was to be written to the table meanwhile follows.
+    trouble.wait_unparked("kept")
+    trouble.wait_row("crm", "select 1 from customers where phone = 'kept' and city = 'Ash'")
 
 
 def test_a_file_that_is_no_database_is_told_and_waited_for(trouble: Trouble) -> None:
