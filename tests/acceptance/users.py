@@ -51,12 +51,12 @@ class User:
         try:
             with self.field.application(self.system) as application:
                 while not self.is_stopping.is_set():
-                    self._work(application, rng)
+                    self.work(application, rng)
                     time.sleep(rng.random() * 0.02)
         except (psycopg.Error, sqlite3.Error) as error:
             self.failure = error
 
-    def _work(self, application: Application, rng: random.Random) -> None:
+    def work(self, application: Application, rng: random.Random) -> None:
         """One transaction."""
         pending: dict[str, str | None] = {}
         created = 0
@@ -114,6 +114,15 @@ def writing(users: list[User]) -> Generator[None]:
             user.is_stopping.set()
         for thread in threads:
             thread.join()
+
+
+def collide(users: list[User]) -> None:
+    """Each of them works for a while, one after the other."""
+    for user in users:
+        rng = random.Random(user.serial)
+        with user.field.application(user.system) as application:
+            for _ in range(40):
+                user.work(application, rng)
 
 
 def kill_repeatedly(field: Field, rng: random.Random, kills: int) -> None:
