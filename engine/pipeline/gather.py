@@ -237,15 +237,17 @@ def _due(
     for entry in entries:
         rid = entry.rid
         known = due.get(rid)
-        if entry.concerned & bit and (rid not in stretched or _reaches(tx, system.id, entry, is_recovery=is_recovery)):
+        if rid in stretched and not _reaches(tx, system.id, entry, is_recovery=is_recovery):
+            # Nor does a later state reach it by way of an entry that does: it is taken for holding the earlier one.
+            if known is None and entry.concerned & bit and entry.kind == CHANGE:
+                changed.add(rid)
+        elif entry.concerned & bit:
             if known is None:
                 due[rid] = (entry.seq, entry.mask, entry)
             else:
                 due[rid] = (known[0], known[1] | entry.mask, entry)
         elif known is not None:
             due[rid] = (known[0], known[1], entry)
-        elif entry.concerned & bit and entry.kind == CHANGE:
-            changed.add(rid)
     return due
 
 
