@@ -66,12 +66,15 @@ def sweep(tx: HubTransaction, after: int, older_than: int) -> Swept:
     until = min(limit, after + PORTION_ENTRIES)
     doomed: list[int] = []
     away: list[int] = [n for (n,) in tx.rows("select id from system where is_admitted = ?", (READ_ONLY,))]
+    # What a system held of them when deliveries stopped to reach it is asked for when they do again, however late. What
+    # is left standing for that goes when sweeps begin anew, with the next daemon.
+    kept: dict[int, int] = dict(tx.rows("select rid, min(refused) from stretch group by rid"))
     for entry in tx.read_journal(after, until):
         if entry.kind == CHANGE and entry.time > older_than:
             until = entry.seq - 1
             limit = until
             break
-        if entry.prev:
+        if entry.prev and entry.seq < kept.get(entry.rid, NEVER):
             doomed.append(entry.prev)
             _keep_held(tx, away, entry)
     if doomed:

@@ -98,3 +98,32 @@ def test_a_row_that_waits_to_be_read_again_keeps_what_its_system_had_seen() -> N
     assert world.hub.transact_now(floor) > 7
     world.hub.transact_now(park)
     assert world.hub.transact_now(floor) == 7
+
+
+def test_what_a_row_held_when_it_left_its_filter_is_kept() -> None:
+    world = World(random.Random(1), (2, 7))
+    crm, key = world.systems[1], "k1"
+    crm.away.add(key)
+    world._log(crm, key)  # pyright: ignore[reportPrivateUsage]
+    world.capture(1)
+    for n in range(3):
+        for system in (2, 3):
+            row = world.systems[system].rows[key]
+            row[2], row[7] = f"{system} {n}", int(row[7] or 0) + 1
+            world.sums[key] += 1
+            world._log(world.systems[system], key)  # pyright: ignore[reportPrivateUsage]
+            settle_all(world)
+    assert not world.hub.transact_now(lambda tx: sweep(tx, 0, older_than=1 << 60)).removed
+    row = list(crm.rows[key])
+    crm.away.remove(key)
+    world._log(crm, key)  # pyright: ignore[reportPrivateUsage]
+    settle_all(world)
+    world.check()
+    assert crm.rows[key] != row
+    assert world.conflicts() == []
+    assert world.hub.transact_now(lambda tx: sweep(tx, 0, older_than=1 << 60)).removed, "it is history now"
+
+
+def settle_all(world: World) -> None:
+    while any([f(n) for n in world.systems for f in (world.capture, world.deliver)]):  # noqa: C419 - all of them
+        pass
