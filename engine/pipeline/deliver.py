@@ -59,9 +59,10 @@ class Deliverer:
         self.has_held_tables = any(isinstance(writer, TableHeld) for writer in self._writers.values())
         return is_other
 
-    def let_go(self, uncaptured: frozenset[str]) -> bool:
-        """Whether tables that were not captured for a while are again; `uncaptured`: those that are not now."""
-        is_other, self._uncaptured = bool(self._uncaptured - uncaptured), uncaptured
+    def let_go(self, tx: HubTransaction) -> bool:
+        """Whether tables that were not captured for a while are again, and have been read."""
+        now = uncaptured(tx, self.system, self._uncaptured)
+        is_other, self._uncaptured = bool(self._uncaptured - now), now
         return is_other
 
     def _writing_to(self, part: PlacePart) -> Writer | TableHeld:
@@ -165,7 +166,8 @@ class Deliverer:
         fresh = Fresh(None if previous is None else previous.outcome.links.places)
 
         def next_stretch(tx: HubTransaction) -> tuple[int, int, Gathered | None]:
-            self._uncaptured |= uncaptured(tx, self.system)
+            # Only `let_go` takes away, which has what was refused meanwhile tried again.
+            self._uncaptured |= uncaptured(tx, self.system, self._uncaptured)
             cursor = tx.system(self.system.id, "cursor")[0] if previous is None else previous.until
             until = tx.boundary(cursor, DELIVERY_ENTRIES)
             if until == cursor:
@@ -225,11 +227,14 @@ class Deliverer:
         settled.set()
 
 
-def uncaptured(tx: HubTransaction, system: SystemPart) -> frozenset[str]:
-    """Tables of the system of which no log is read, though one was."""
-    return frozenset(
-        name for (name,) in tx.rows("select name from held where system = ? and is_uncaptured", (system.id,))
-    )
+def uncaptured(tx: HubTransaction, system: SystemPart, before: frozenset[str]) -> frozenset[str]:
+    """Tables of the system whose users' changes are not all known: no log of them is read, or none was (`before`), and
+    they have not been read again to their end."""
+    held = {name for (name,) in tx.rows("select name from held where system = ? and is_uncaptured", (system.id,))}
+    if before - held:
+        done = {place for (place,) in tx.rows("select place from snapshot where is_done")}
+        held |= {p.place.table for p in system.places if p.place.table in before and p.id not in done}
+    return frozenset(held)
 
 
 def _writer(part: PlacePart, shape: Shape | None, system: SystemPart) -> Writer | TableHeld:

@@ -20,7 +20,7 @@ from engine.pipeline.backfill import open_feed
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.capture import Capturer, replay_parked
 from engine.pipeline.commit import Counts
-from engine.pipeline.deliver import Delivered, Deliverer, uncaptured
+from engine.pipeline.deliver import Delivered, Deliverer
 from engine.pipeline.resolve import NEVER
 from engine.pipeline.settle import SHAPE_CODES, has_left, make_due, retry_due
 from engine.pipeline.signals import Signals
@@ -140,9 +140,8 @@ async def _deliver(flow: Flow, part: SystemPart, system: System, lane: Deliverer
 
 async def _look_again(flow: Flow, part: SystemPart, system: System, lane: Deliverer) -> None:
     """See whether the tables are other than when their writers were compiled; then what these refused is due."""
-    uncaught = await flow.hub.read(lambda tx: uncaptured(tx, part))
     # Both are asked: each remembers what it saw.
-    if lane.reshape(await system.shapes(part.tables)) | lane.let_go(uncaught):
+    if lane.reshape(await system.shapes(part.tables)) | await flow.hub.read(lane.let_go):
         await flow.hub.transact(lambda tx: make_due(tx, part, only_of_shape=True))
 
 
@@ -200,11 +199,13 @@ def _catch_up(tx: HubTransaction, part: SystemPart, entry: Entry, full: int, cur
     """Bring a record up to date of which the system got only a part: what it holds of it is what it held before, until
     this arrives, and what it should have got before that is not delivered alone."""
     is_current = entry.seq <= cursor or (entry.origin == part.id and not entry.prev)
+    stretches = tx.stretches(part.id, entry.rid)
+    is_cut_off = bool(stretches) and stretches[-1].good is None
     # What it wrote meanwhile and lost was never written back.
-    if is_current and entry.rid not in tx.overlaid(part.id):
+    if is_current and not is_cut_off and entry.rid not in tx.overlaid(part.id):
         return
     again = append_again(tx, entry, full, part.bit)
-    first, stretches = cursor + 1, tx.stretches(part.id, entry.rid)
+    first = cursor + 1
     if stretches and (stretches[-1].good is None or stretches[-1].good > cursor):
         # It was refused before the system went away, and has not got its retry: nothing has reached it since then.
         first = stretches[-1].refused

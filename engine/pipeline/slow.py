@@ -63,7 +63,7 @@ class Slow:
         tx = self.tx
         if rid in tx.left_of(part.id):
             tx.set_left(part.id, key, rid, is_left=False)
-            self._come_back(entity, rid, record, time, seen)
+            self._come_back(part, entity, rid, record, time, seen)
             return
         if tx.alias(rid) != rid:
             self._note_doomed(rid, tx.alias(rid), record, time, seen)
@@ -157,30 +157,46 @@ class Slow:
         """
         tx, system = self.tx, self.system.id
         tx.write("delete from stretch where system = ? and rid = ?", (system, rid))
-        self._bring(entity, rid, record, time, 0, JOINED)
+        self._bring(entity, rid, record, _sent(record), time, 0, JOINED)
 
-    def _come_back(self, entity: EntityPart, rid: int, record: CanonicalRow, time: int, seen: int) -> None:
+    def _come_back(
+        self, part: PlacePart, entity: EntityPart, rid: int, record: CanonicalRow, time: int, seen: int
+    ) -> None:
         """A row takes part again. Nothing has reached it since it left; what differs from then its users changed."""
         stretches = self.tx.stretches(self.system.id, rid)
         if stretches and stretches[-1].good is None:
-            self._bring(entity, rid, record, time, seen, stretches[-1].refused)
+            said = self._said(part, entity, self.current(rid), record)
+            self._bring(entity, rid, record, said, time, seen, stretches[-1].refused)
         else:
             self.join(entity, rid, record, time)
 
-    def _bring(self, entity: EntityPart, rid: int, record: CanonicalRow, time: int, seen: int, refused: int) -> None:
+    def _bring(
+        self,
+        entity: EntityPart,
+        rid: int,
+        record: CanonicalRow,
+        said: Mapping[int, Value],
+        time: int,
+        seen: int,
+        refused: int,
+    ) -> None:
         """Decide what a row says to which nothing came from `refused` on, and bring it to what the record is."""
         tx, system, bit = self.tx, self.system.id, self.system.bit
-        tx.write("delete from parked where direction = 'target' and system = ? and rid = ?", (system, rid))
+        self._unpark(rid)
         tx.set_stretch(system, rid, Stretch(refused, None))
-        self.apply(entity, rid, _sent(record), time, seen)
+        self.apply(entity, rid, said, time, seen)
+        if not entity.concerned & bit:
+            # Nothing is written there now; when it is again, it gets what it has missed by then.
+            return
         entry = self.current(rid)
         mask = sum(1 << n for n, v in enumerate(record) if v is not ABSENT and v != entry.value(n))
         if refused != JOINED:
             # What the row does not hold yet, and what is on its way and no longer true when it lands.
-            for missed in self.chain(rid, min(seen, refused - 1)):
-                mask |= missed.mask if missed.concerned & bit and missed.seq > min(seen, refused - 1) else 0
+            held = min(seen, refused - 1)
+            for missed in self.chain(rid, held):
+                mask |= missed.mask if missed.concerned & bit and missed.seq > held else 0
         good = tx.last_seq + 1
-        if mask and entity.concerned & bit:
+        if mask:
             self.again(entry, mask, bit)
         tx.set_stretch(system, rid, Stretch(refused, good))
 
@@ -200,9 +216,12 @@ class Slow:
         self._gone.add((part.id, key))
         if rid is None:
             return
-        if rid in self.tx.left_of(part.id) or part.place.deletes is Deletes.KEEP:
+        has_left = rid in self.tx.left_of(part.id)
+        if has_left or part.place.deletes is Deletes.KEEP:
             self.tx.unlink(part.id, key, rid)
-            self.tx.close_stretch(self.system.id, rid, self.tx.last_seq + 1)
+            if has_left:
+                self._unpark(rid)
+                self.tx.close_stretch(self.system.id, rid, self.tx.last_seq + 1)
             return
         self.apply(entity, rid, {ALIVE: False}, time, seen)
 
@@ -215,7 +234,7 @@ class Slow:
             # One too many is deleted wherever its users put it.
             return
         tx.set_left(part.id, key, rid, is_left=True)
-        tx.write("delete from parked where direction = 'target' and system = ? and rid = ?", (system.id, rid))
+        self._unpark(rid)
         # What others changed while this system was only read from is not on its way.
         last = tx.last_seq if system.is_target else tx.system(system.id, "cursor")[0]
         tx.open_stretch(system.id, rid, last + 1)
@@ -239,6 +258,11 @@ class Slow:
         if was_left:
             self.tx.set_left(part.id, key, rid, is_left=True)
         leave_key(self.tx, self.system, entity, part, old_key, rid, seen)
+
+    def _unpark(self, rid: int) -> None:
+        """What this system refused of a record is history."""
+        sql = "delete from parked where direction = 'target' and system = ? and rid = ?"
+        self.tx.write(sql, (self.system.id, rid))
 
     def unpark_row(self, part: PlacePart, key: str) -> None:
         """A newer state of a row that was set aside has come: what was set aside is history."""

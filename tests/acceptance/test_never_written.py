@@ -32,6 +32,7 @@ name = "name"
 email = "email"
 """
 READS_ONLY = CRM.replace('email = "email"', 'email = { column = "email", read_only = true }')
+LEAVES = READS_ONLY.replace("[table.fields]", 'where = "remark is null"\n[table.fields]')
 KEEPS = CRM.replace("[table.fields]", 'deletes = "keep"\n[table.fields]')
 TOUCHES = ["update client set remark = 'seen'", "backfill"]
 
@@ -84,6 +85,17 @@ def test_what_is_only_read_does_not_take_back_what_others_changed(files: Field, 
         erp.run("update client set email = 'third@example.org' where name = 'Kiln'")
         settle(files)
         assert crm.run("select email from client where name = 'Kiln'") == [("third@example.org",)]
+
+
+@pytest.mark.parametrize("files", [LEAVES], indirect=True)
+def test_a_row_that_comes_back_does_not_take_back_what_it_only_shows(files: Field) -> None:
+    with files.application("crm") as crm, files.application("erp") as erp:
+        crm.run("update client set email = 'new@example.org' where name = 'Kiln'")
+        settle(files)
+        for remark in ("away", None):
+            erp.run("update client set remark = ?", remark)
+            settle(files)
+        assert crm.run("select email from client where name = 'Kiln'") == [("new@example.org",)]
 
 
 @pytest.mark.parametrize("how", TOUCHES)

@@ -171,6 +171,10 @@ def test_worlds_in_which_rows_leave_their_filter_settle_in_agreement() -> None:
     run_worlds(lambda seed: Simulation(9000 + seed, has_filter=True, has_modes=True, has_retention=True), WORLDS // 2)
 
 
+def test_a_row_that_comes_back_while_its_system_is_only_read_from() -> None:
+    Simulation(20017, has_filter=True, has_modes=True, has_retention=True).run(LIVES)
+
+
 def test_a_row_that_leaves_twice_while_its_record_is_deleted() -> None:
     Simulation(8017, has_filter=True).run(LIVES)
 
