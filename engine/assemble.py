@@ -13,10 +13,11 @@ from crosswalk.dictionary import Dictionary, load_dictionary
 from crosswalk.mapping import SystemMapping, load_mapping
 from crosswalk.problems import near
 from engine.config.model import Config, SystemConfig
-from engine.daemon import Daemon, Member
+from engine.daemon import Daemon
 from engine.errors import ConfigError, no_such
 from engine.hub.sqlite import SqliteHub, open_hub, read_hub
 from engine.hub.transaction import HubTransaction
+from engine.lanes import Member
 from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
 from engine.pipeline.topology import Topology
 from engine.ports import Finding, Role, Source, System, Target

@@ -6,10 +6,9 @@ what the hub knows, HALT leaves it stopped with its reason until a person has ac
 
 from __future__ import annotations
 
-import enum
 import random
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import anyio
@@ -19,16 +18,16 @@ from engine.errors import ConcordError, DeliveryHeld, Disposition, Fenced, HubEr
 from engine.hub.sqlite import SqliteHub
 from engine.hub.sweep import sweep
 from engine.hub.transaction import HubTransaction
-from engine.model.position import Position
+from engine.lanes import Lane, LaneState, Member, run_until
 from engine.operate import answer_requests
 from engine.pipeline.brake import LOOK_SECONDS, Brake
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered
 from engine.pipeline.flow import Flow, Hooks, run_source, run_target
-from engine.pipeline.signals import Bell, Signals
+from engine.pipeline.signals import Signals
 from engine.pipeline.topology import SystemPart, Topology
-from engine.ports import Source, System, Target
+from engine.settled import Settled
 from engine.telemetry.log import Log
 from engine.telemetry.progress import Progress
 
@@ -38,49 +37,10 @@ PAUSE_SECONDS_MAX = 60.0
 RECOVERED_SECONDS = 60.0
 # How long a drain may take before the rest is left for the next start, where it goes on anyway.
 DRAIN_SECONDS_MAX = 30.0
-SETTLED_POLL_SECONDS = 0.2
 REQUEST_POLL_SECONDS = 0.5
 # Rates in `concord status` are means over this long.
 RATE_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
-
-
-class LaneState(enum.Enum):
-    STARTING = "starting"
-    RUNNING = "running"
-    PAUSED = "paused"
-    HALTED = "halted"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """A system with its live parts; source or target is None when it does not play that part."""
-
-    part: SystemPart
-    system: System
-    source: Source | None
-    target: Target | None
-
-
-@dataclass(slots=True)
-class Lane:
-    """One lane's life. `direction` is "source" or "target"."""
-
-    member: Member
-    direction: str
-    run: Callable[[], Awaitable[None]]
-    state: LaneState = LaneState.STARTING
-    attempts: int = 0
-    error: ConcordError | None = None
-    tried: anyio.Event = field(default_factory=anyio.Event)
-    """A target's: its marker has been claimed, or could not be, at least once."""
-    again: Bell = field(default_factory=Bell)
-    """Rung when the lane is to begin again, whether it runs or is halted."""
-
-    @property
-    def name(self) -> str:
-        return f"{self.member.part.name} {self.direction}"
 
 
 @dataclass(slots=True)
@@ -115,6 +75,7 @@ class Daemon:
         hooks = Hooks(committed=self._committed, delivered=self._delivered, claimed=self._claimed)
         self.flow = Flow(hub=hub, topology=topology, signals=self.signals, hooks=hooks)
         self.lanes = list(self._make_lanes())
+        self.settled = Settled(hub, self.lanes, self.signals)
         self._ending = Ending()
         self._attempts_max: int | None = None
         self._drain = anyio.Event()
@@ -162,8 +123,8 @@ class Daemon:
             for part in self.topology.systems:
                 self.signals.opened[part].set()
             with anyio.move_on_after(DRAIN_SECONDS_MAX):
-                await self._wait_delivered()
-            self._ending.is_drained = not await self._undelivered()
+                await self.settled.wait_delivered()
+            self._ending.is_drained = not await self.settled.is_undelivered()
             tasks.cancel_scope.cancel()
         self._ending.halted = [lane for lane in self.lanes if lane.state is LaneState.HALTED]
         with anyio.CancelScope(shield=True):
@@ -264,7 +225,7 @@ class Daemon:
             started = clock.monotonic()
             await self._note(lane, LaneState.RUNNING, None)
             again = lane.again.next
-            failure = await _run_until(again, lane)
+            failure = await run_until(again, lane)
             if failure is None:
                 continue
             if clock.monotonic() - started > RECOVERED_SECONDS:
@@ -341,75 +302,9 @@ class Daemon:
                 self._ending.signal = number
                 self.stop()
 
-    async def _undelivered(self) -> bool:
-        """Whether a running target has something left to deliver."""
-        targets = [lane.member.part.id for lane in self.lanes if lane.direction == "target" and self._is_working(lane)]
-        return await self.hub.read(
-            lambda tx: any(tx.boundary(cursor, 1) != cursor for (cursor,) in (tx.system(n, "cursor") for n in targets))
-        )
-
-    async def _wait_delivered(self) -> None:
-        # A target lane may be in the middle of a pause: the hub is asked, not a lane.
-        while True:
-            if not await self._undelivered():
-                return
-            await anyio.sleep(SETTLED_POLL_SECONDS / 4)
-
     async def _watch_settled(self) -> None:
-        await self.wait_settled()
+        await self.settled.wait_settled()
         self.stop()
-
-    async def wait_settled(self) -> None:
-        """Until the logs are read to where they ended a moment ago, nothing came of it, and all is delivered.
-
-        Twice: what a delivery sets off at its target stands in that target's log behind the first look.
-        """
-        last_seq = -1
-        while any(self._is_working(lane) for lane in self.lanes):
-            heads = await self._heads()
-            while any(self._is_working(lane) for lane in self.lanes):
-                await anyio.sleep(SETTLED_POLL_SECONDS)
-                # The same ends again and again: on a busy server the log grows while we look.
-                seq, is_read = await self.hub.read(lambda tx, heads=heads: (tx.last_seq, self._is_read(tx, heads)))
-                if is_read and not await self._undelivered():
-                    break
-            else:
-                return
-            if seq == last_seq:
-                return
-            last_seq = seq
-
-    def _is_working(self, lane: Lane) -> bool:
-        """Whether anything may still come of a lane by itself: not of a source that waits for its halted target."""
-        if lane.direction == "source" and lane.member.part.id in self.signals.waiting:
-            return not any(x.member is lane.member and x.state is LaneState.HALTED for x in self.lanes)
-        return lane.state in (LaneState.STARTING, LaneState.RUNNING, LaneState.PAUSED)
-
-    async def _heads(self) -> dict[int, Position | None]:
-        """Where each source's log ends; None for one that does not say or does not answer."""
-        heads: dict[int, Position | None] = {}
-        for lane in self.lanes:
-            if lane.direction == "source" and self._is_working(lane):
-                try:
-                    heads[lane.member.part.id] = (await lane.member.system.health()).head
-                except ConcordError:
-                    # Its lane says why; until it answers nobody can know what stands in its log.
-                    heads[lane.member.part.id] = None
-        return heads
-
-    def _is_read(self, tx: HubTransaction, heads: dict[int, Position | None]) -> bool:
-        """Whether the hub has everything up to `heads`, and every source that works has been copied."""
-        for lane in self.lanes:
-            part = lane.member.part
-            if lane.direction != "source" or not self._is_working(lane):
-                continue
-            done = {place for (place,) in tx.rows("select place from snapshot where is_done")}
-            if lane.state is LaneState.PAUSED or not {place.id for place in part.places} <= done:
-                return False
-            head, position = heads.get(part.id), tx.position(part.id)
-            if head is not None and (position is None or position < head):
-                return False
-        return True
 
     async def _committed(self, part: SystemPart, counts: Counts, batch: CanonicalBatch) -> None:
         self._rows[part.id][0] += counts.read
@@ -465,55 +360,6 @@ class Daemon:
             )
 
 
-async def _run_until(again: anyio.Event, lane: Lane) -> ConcordError | None:
-    """One life of a lane: why it ended, None when it was told to begin again."""
-
-    async def wait_again(scope: anyio.CancelScope) -> None:
-        await again.wait()
-        scope.cancel()
-
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(wait_again, tasks.cancel_scope)
-            await lane.run()
-            tasks.cancel_scope.cancel()
-    except Exception as error:  # noqa: BLE001 - the one place where everything ends up and is told apart
-        return _failure(error)
-    if again.is_set():
-        return None
-    return ConcordError(f"lane {lane.name} ended by itself", hint="Report this: it never should.")
-
-
 def _store_rates(tx: HubTransaction, rates: dict[int, tuple[float, float]]) -> None:
     for part, (read, written) in rates.items():
         tx.write("update system set read_rate = ?, write_rate = ? where id = ?", (read, written, part))
-
-
-def _failure(error: BaseException) -> ConcordError:
-    """The one error that says what to do: of several, one that halts. A bug halts its lane and says where to look."""
-    found = list(_leaves(error))
-    known = [e for e in found if isinstance(e, ConcordError)]
-    for candidate in known:
-        if candidate.disposition is not Disposition.RETRY:
-            return candidate
-    unknown = [e for e in found if not isinstance(e, ConcordError)]
-    if unknown:
-        # Type and place, not the message: a driver's message may carry a value.
-        cause = unknown[0]
-        trace = cause.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "nowhere"
-        return ConcordError(
-            f"internal error {type(cause).__name__} at {place}",
-            hint="This is a bug in Concord; nothing was lost. Restart with --log-level debug and report it.",
-        )
-    return known[0]
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-            yield from _leaves(inner)  # pyright: ignore[reportUnknownArgumentType]
-    else:
-        yield error

@@ -15,7 +15,7 @@ from engine.model.entity import ALIVE
 from engine.model.record import AGAIN, CHANGE, Entry
 from engine.pipeline.doubles import Doubles
 from engine.pipeline.enroll import Enrolment, enroll
-from engine.testing.simulation import ACCOUNT, KITS, PART, SITE
+from engine.testing.kits import ACCOUNT, KITS, PART, SITE
 from tests.pipeline.world import WorldClock
 
 DOUBLES = 300

@@ -10,7 +10,7 @@ from engine.hub.transaction import HubTransaction
 from engine.pipeline.backfill import order_backfill
 from engine.pipeline.deliver import uncaptured
 from engine.pipeline.enroll import Enrolment, enroll
-from engine.testing.simulation import ACCOUNT, KITS, PART, SITE
+from engine.testing.kits import ACCOUNT, KITS, PART, SITE
 from tests.pipeline.world import WorldClock
 
 NONE: frozenset[str] = frozenset()
