@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-from engine.commands import deciding, demo, meaning, prepare, running
-from engine.commands.output import EXIT_HELP, Exit
+from engine.commands import deciding, demo, meaning, mending, prepare, running
+from engine.commands.output import EXIT_HELP, Exit, say
 
 app = typer.Typer(
     name="concord",
@@ -24,6 +25,25 @@ app = typer.Typer(
     "Begin with `concord demo`. For your own systems: write concord.toml and a mapping for each, then `concord check`,"
     f" `concord setup`, `concord run`.\n\n{EXIT_HELP}",
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        say(f"concord {version('concord-cdc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(  # pyright: ignore[reportUnusedFunction] - typer calls it before the command
+    is_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("demo")(demo.demo)
 app.command("check")(prepare.check)
 app.command("setup")(prepare.setup)
@@ -33,8 +53,8 @@ app.command("compare")(running.compare)
 app.command("conflicts")(deciding.conflicts)
 app.add_typer(deciding.parked_app, name="parked")
 app.add_typer(deciding.review_app, name="review")
-app.command("rewrite")(deciding.rewrite)
-app.command("backfill")(deciding.backfill)
+app.command("rewrite")(mending.rewrite)
+app.command("backfill")(mending.backfill)
 app.command("explain")(deciding.explain)
 app.command("plugins")(prepare.plugins)
 app.command("dictionary")(meaning.dictionary)

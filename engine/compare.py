@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from engine.errors import ConcordError, SystemUnreachable
 from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE
 from engine.model.record import Entry, Value
@@ -49,6 +50,8 @@ class Agreement:
     parked: int = 0
     differ: int = 0
     differences: list[Difference] = field(default_factory=lambda: [])
+    problem: str = ""
+    """Why the table could not be read to its end; the counts are of what was read until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Comparison:
         self.tx = tx
         self.topology = topology
         self.differences_max = differences_max
+        self.unread: list[ConcordError] = []
+        """Of the tables that could not be read, in their order."""
 
     async def compare(
         self,
@@ -90,17 +95,32 @@ class Comparison:
         entities: frozenset[str],
         progress: Callable[[str, int], None] = lambda table, rows: None,
     ) -> list[Agreement]:
-        """Every place of one system; `entities` empty: all."""
+        """Every place of one system; `entities` empty: all. A table that cannot be read keeps no other from it."""
         found: list[Agreement] = []
+        down: SystemUnreachable | None = None
         for place in part.places:
-            if not entities or place.entity.name in entities:
-                found.append(await self._place(part, place, system, progress))
+            if entities and place.entity.name not in entities:
+                continue
+            found.append(Agreement(entity=place.entity.name, system=part.name, table=place.place.table))
+            try:
+                if down is not None:
+                    # Waiting for it once is enough.
+                    raise down
+                await self._place(found[-1], part, place, system, progress)
+            except ConcordError as error:
+                down = error if isinstance(error, SystemUnreachable) else down
+                self.unread.append(error)
+                found[-1].problem = error.message
         return found
 
     async def _place(
-        self, part: SystemPart, place: PlacePart, system: System, progress: Callable[[str, int], None]
-    ) -> Agreement:
-        result = Agreement(entity=place.entity.name, system=part.name, table=place.place.table)
+        self,
+        result: Agreement,
+        part: SystemPart,
+        place: PlacePart,
+        system: System,
+        progress: Callable[[str, int], None],
+    ) -> None:
         canonicalizer = Canonicalizer(part)
         seen_rids: set[int] = set()
         after: tuple[str, ...] | None = None
@@ -135,7 +155,6 @@ class Comparison:
             if after is None:
                 break
         self._missing(result, part, place, seen_rids, pending, parked)
-        return result
 
     def _referred(self, records: Iterable[CanonicalRow | None], index: int, place: int) -> dict[str, int]:
         texts = {str(r[index]) for r in records if r is not None and r[index] is not None and r[index] is not ABSENT}

@@ -34,6 +34,7 @@ class Wish(msgspec.Struct, frozen=True):
     rid: int = 0
     choice: str = ""
     is_missing: bool = False
+    rids: tuple[int, ...] = ()
 
 
 _decode_wish = msgspec.msgpack.Decoder(Wish).decode
@@ -233,13 +234,26 @@ def _rewrite(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
     return f"record {rid} is written to {part.name} again, whole, as it is now"
 
 
+def _rewrite_missing(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    """`_rewrite` of many. One that got another fate since they were looked for is left as it is."""
+    _need_target(named_system(topology, wish.choice))
+    count = 0
+    for rid in wish.rids:
+        try:
+            _rewrite(tx, topology, Wish(action="rewrite", id=rid, choice=wish.choice, is_missing=True))
+        except ConcordError:
+            continue
+        count += 1
+    if not wish.rids:
+        return f"no row is missing at {wish.choice}"
+    left = f", {len(wish.rids) - count:,} are not to have one any more" if count < len(wish.rids) else ""
+    return f"{count:,} {'row is' if count == 1 else 'rows are'} made again at {wish.choice}{left}"
+
+
 def _has_row(tx: HubTransaction, part: SystemPart, entry: Entry) -> bool:
     """Whether a record has a row at a system, as far as the hub knows. Raises `NotNow` when it is not written there."""
     rid, places = entry.rid, part.places_of(entry.entity)
-    if not part.is_target:
-        raise NotNow(
-            f"system {part.name} is only read, never written to", hint='Say mode = "live" for it in concord.toml first.'
-        )
+    _need_target(part)
     if not places:
         raise NotNow(
             f"record {rid} has no table at system {part.name}", hint=f"`concord mapping {part.name}` shows what has."
@@ -258,6 +272,13 @@ def _has_row(tx: HubTransaction, part: SystemPart, entry: Entry) -> bool:
             hint=f"`concord explain {rid}` shows whether it is deleted, `concord mapping {part.name}` who makes keys.",
         )
     return bool(linked)
+
+
+def _need_target(part: SystemPart) -> None:
+    if not part.is_target:
+        raise NotNow(
+            f"system {part.name} is only read, never written to", hint='Say mode = "live" for it in concord.toml first.'
+        )
 
 
 def _takes(place: PlacePart, entry: Entry) -> bool:
@@ -290,6 +311,7 @@ ACTIONS: dict[str, Callable[[HubTransaction, Topology, Wish], str]] = {
     "parked.retry_all": _retry_all,
     "parked.drop": _drop_parked,
     "rewrite": _rewrite,
+    "rewrite.missing": _rewrite_missing,
     "review.link": _link,
     "review.new": _keep_new,
     "conflict.choose": _choose,

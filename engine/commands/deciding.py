@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.commands.asking import ask, view
 from engine.commands.output import (
-    attempt,
     confirm,
     count_of,
     print_json,
@@ -25,12 +23,9 @@ from engine.commands.prepare import DEFAULT, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from engine.hub.transaction import HubTransaction
-    from engine.operate import Wish
     from engine.pipeline.topology import Topology
     from engine.views import ParkedRow
 
-T = TypeVar("T")
-ANSWER_SECONDS_MAX = 15.0
 ALIVE_NAME = "alive"
 
 parked_app = typer.Typer(no_args_is_help=True, help="Records a target refused and rows a mapping could not read.")
@@ -64,7 +59,7 @@ def conflicts(
     if take is not None or keep is not None:
         number = take if take is not None else keep
         wish = Wish(action="conflict.choose", id=number or 0, choice="take" if take is not None else "keep")
-        _ask(config, wish, is_json)
+        ask(config, wish, is_json)
         return
 
     def read(tx: HubTransaction, topology: Topology) -> tuple[list[Any], int]:
@@ -72,7 +67,7 @@ def conflicts(
         rows = read_conflicts(tx, record=rid, only_open=is_open, limit=limit)
         return rows, count_conflicts(tx, record=rid, only_open=is_open)
 
-    rows, total = _view(config, read, is_json)
+    rows, total = view(config, read, is_json)
     if is_json:
         _print_items(rows, total)
         return
@@ -107,7 +102,7 @@ def parked_list(
     """List what is parked, the oldest first. Everything else flows meanwhile."""
     from engine.views import count_parked, parked
 
-    rows, total = _view(
+    rows, total = view(
         config, lambda tx, _: (parked(tx, system=system, limit=limit), count_parked(tx, system)), is_json
     )
     if is_json:
@@ -167,7 +162,7 @@ def _parked_row(config: Path, number: int, is_json: bool) -> ParkedRow:
             raise Unknown(f"nothing is parked under number {number}", hint="Run `concord parked list`.")
         return rows[0]
 
-    return _view(config, read, is_json)
+    return view(config, read, is_json)
 
 
 @parked_app.command("retry")
@@ -187,9 +182,9 @@ def parked_retry(
     if (number is None) != is_all or (system is not None and not is_all):
         raise typer.BadParameter("give a number, or --all, or --all --system NAME")
     if number is not None:
-        _ask(config, Wish(action="parked.retry", id=number), is_json)
+        ask(config, Wish(action="parked.retry", id=number), is_json)
     else:
-        _ask(config, Wish(action="parked.retry_all", id=0, choice=system or ""), is_json)
+        ask(config, Wish(action="parked.retry_all", id=0, choice=system or ""), is_json)
 
 
 @parked_app.command("drop")
@@ -212,7 +207,7 @@ def parked_drop(
     if not is_sure:
         what = f"record {row.record}" if row.record is not None else f"the row with key {row.key or '-'}"
         confirm(f"parked {number}: {what}: {row.message}\nGiven up, {dropped(row.system, row.record)}\nGive it up?")
-    _ask(config, Wish(action="parked.drop", id=number), is_json)
+    ask(config, Wish(action="parked.drop", id=number), is_json)
 
 
 @review_app.command("list")
@@ -220,7 +215,7 @@ def review_list(config: ConfigOption = DEFAULT, limit: Limit = 20, is_json: Json
     """List rows that match several records. Their records go nowhere until somebody has decided."""
     from engine.views import count_reviews, reviews
 
-    rows, total = _view(config, lambda tx, _: (reviews(tx, limit), count_reviews(tx)), is_json)
+    rows, total = view(config, lambda tx, _: (reviews(tx, limit), count_reviews(tx)), is_json)
     if is_json:
         _print_items(rows, total)
         return
@@ -245,7 +240,7 @@ def review_link(
     """Say that the row is this record; fields that differ are decided as conflicts."""
     from engine.operate import Wish
 
-    _ask(config, Wish(action="review.link", id=number, rid=record), is_json)
+    ask(config, Wish(action="review.link", id=number, rid=record), is_json)
 
 
 @review_app.command("new")
@@ -253,55 +248,7 @@ def review_new(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOpti
     """Say that the row is none of them: it becomes a record of its own and goes to the other systems."""
     from engine.operate import Wish
 
-    _ask(config, Wish(action="review.new", id=number), is_json)
-
-
-def rewrite(
-    record: Annotated[str, typer.Argument(help="A record number, or SYSTEM:TABLE:KEY.")],
-    system: Annotated[str, typer.Option("--system", help="The system that is to be written.")],
-    is_missing: Annotated[bool, typer.Option("--missing", help="Make its row again if it is not there.")] = False,
-    config: ConfigOption = DEFAULT,
-    is_json: JsonOption = False,
-) -> None:
-    """Write a record to one system again, whole, as it is now: where `concord compare` shows that a row there is
-    missing, has other values, or is one of a deleted record.
-
-    What that system holds instead is lost; where it is what should hold, `concord backfill` takes it as changes. With
-    --missing a row that is gone is made again, under the key it had. A change or deletion by the system's users that is
-    on its way in its log wins all the same.
-
-    Example: concord rewrite 42 --system erp
-    """
-    from engine.assemble import named_system
-    from engine.config.load import load_config
-    from engine.operate import Wish
-    from engine.views import named_record
-
-    attempt(lambda: named_system(load_config(config), system), is_json=is_json)
-    rid = _view(config, lambda tx, topology: named_record(tx, topology, record), is_json)
-    _ask(config, Wish(action="rewrite", id=rid, choice=system, is_missing=is_missing), is_json)
-
-
-def backfill(
-    system: Annotated[str, typer.Argument(help="The system whose tables are to be read again.")],
-    config: ConfigOption = DEFAULT,
-    is_json: JsonOption = False,
-) -> None:
-    """Read all tables of one system again, beside its log: after its log position was lost, or a table was not captured
-    for a while.
-
-    Rows that are known and unchanged change nothing. Everything else that stands there is taken as a change that a user
-    made, and goes to the other systems: after damage to the table, an empty column too. Rows that were deleted
-    meanwhile are not found: `concord compare` shows their records as missing, `concord rewrite` makes them again.
-
-    Example: concord backfill crm
-    """
-    from engine.assemble import named_system
-    from engine.config.load import load_config
-    from engine.operate import BACKFILL, Wish
-
-    attempt(lambda: named_system(load_config(config), system), is_json=is_json)
-    _ask(config, Wish(action=BACKFILL, id=0, choice=system), is_json)
+    ask(config, Wish(action="review.new", id=number), is_json)
 
 
 def explain(
@@ -320,7 +267,7 @@ def explain(
     def read(tx: HubTransaction, topology: Topology) -> Any:
         return read_explanation(tx, topology, named_record(tx, topology, record), field)
 
-    found = _view(config, read, is_json)
+    found = view(config, read, is_json)
     if is_json:
         import msgspec
 
@@ -352,82 +299,6 @@ def explain(
     )  # fmt: skip
     for row in found.parked:
         say(f"parked {row.id} at {row.system}: {row.message}")
-
-
-def _view(file: Path, read: Callable[[HubTransaction, Topology], T], is_json: bool) -> T:
-    from engine.assemble import load_meaning, open_view
-    from engine.config.load import load_config
-
-    def work() -> T:
-        config = load_config(file)
-        with open_view(config, load_meaning(config)) as (tx, topology):
-            return read(tx, topology)
-
-    return attempt(work, is_json=is_json)
-
-
-def _ask(file: Path, wish: Wish, is_json: bool) -> None:
-    """Have it done by the daemon that owns the hub, or do it here when none runs."""
-    from engine.assemble import load_meaning, register
-    from engine.config.load import load_config
-    from engine.hub.sqlite import SqliteHub, connect, hub_lock, lock_owner, migrate, need_hub, translated
-    from engine.operate import carry_out
-    from engine.runtime.clock import SystemClock
-
-    def work() -> tuple[str, int | None]:
-        config = load_config(file)
-        need_hub(config.hub)
-        actor, owner = getpass.getuser(), lock_owner(config.hub)
-        if owner is not None:
-            return _leave_request(config.hub, wish, actor), owner
-        meaning = load_meaning(config)
-        with hub_lock(config.hub), translated(config.hub):
-            connection = connect(config.hub)
-            try:
-                migrate(connection, SystemClock())
-                hub = SqliteHub(connection, None, SystemClock(), inline=True, path=config.hub)
-                topology = register(hub, config, meaning)
-                return hub.transact_now(lambda tx: carry_out(tx, topology, wish, actor)), None
-            finally:
-                connection.close()
-
-    answer, owner = attempt(work, is_json=is_json)
-    if is_json:
-        print_json({"answer": answer, "daemon": owner})
-        return
-    say(answer)
-    if owner is None and wish.action != "parked.drop" and wish.choice != "keep":
-        say("no daemon runs: `concord run` carries it out at the systems")
-
-
-def _leave_request(hub: Path, wish: Wish, actor: str) -> str:
-    import msgspec
-
-    from engine.errors import HubBusy, NotNow, Unknown
-    from engine.hub.sqlite import connect, translated
-
-    with translated(hub):
-        connection = connect(hub)
-        try:
-            number = connection.execute(
-                "insert into request (at, actor, action, doc) values (?, ?, ?, ?) returning id",
-                (time.time_ns() // 1000, actor, wish.action, msgspec.msgpack.encode(wish)),
-            ).fetchone()
-            assert number is not None
-            deadline = time.monotonic() + ANSWER_SECONDS_MAX
-            while time.monotonic() < deadline:
-                row = connection.execute(
-                    "select answer, is_ok, hint, code from request where id = ? and done_at is not null", number
-                ).fetchone()
-                if row is not None:
-                    answer, is_ok, hint, code = row
-                    if not is_ok:
-                        raise (Unknown if code == Unknown.code else NotNow)(answer, hint=hint)
-                    return answer
-                time.sleep(0.1)
-        finally:
-            connection.close()
-    raise HubBusy("the daemon has not answered yet", hint="It will when it can; look again with `concord status`.")
 
 
 def _print_items(rows: Sequence[Any], total: int) -> None:

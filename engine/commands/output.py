@@ -92,12 +92,17 @@ def fail(error: ConcordError, *, is_json: bool) -> NoReturn:
             }
         )
     else:
-        sys.stderr.write(f"error: {error.message}\n")
-        if isinstance(error, ConfigError) and error.problems:
-            sys.stderr.writelines(f"  {problem}\n" for problem in error.problems if problem not in error.message)
-        if error.hint:
-            sys.stderr.write(f"next:  {error.hint}\n")
+        note_error(error)
     raise typer.Exit(exit_code(error))
+
+
+def note_error(error: ConcordError) -> None:
+    """An error for people, on stderr."""
+    sys.stderr.write(f"error: {error.message}\n")
+    if isinstance(error, ConfigError) and error.problems:
+        sys.stderr.writelines(f"  {problem}\n" for problem in error.problems if problem not in error.message)
+    if error.hint:
+        sys.stderr.write(f"next:  {error.hint}\n")
 
 
 def execute(work: Callable[[], Coroutine[Any, Any, T]], *, is_json: bool) -> T:

@@ -21,6 +21,7 @@ from engine.commands.output import (
     exit_code,
     name_text,
     note,
+    note_error,
     print_json,
     print_table,
     say,
@@ -208,7 +209,7 @@ def compare(
     nobody writes. What differs is made to agree by `concord rewrite`, from the hub to a system, or `concord backfill`,
     from a system to all others.
 
-    Exit codes: 0 all agree, 3 there are differences.
+    Exit codes: 0 all agree, 3 there are differences, 7 a table could not be read and is not compared.
     """
     execute(lambda: _compare(config, frozenset(entity or ()), limit, is_json), is_json=is_json)
 
@@ -247,9 +248,13 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
         print_table(
             "",
             ("entity", "system", "table", "rows", "agree", "on the way", "parked", "differ"),
-            [(a.entity, a.system, a.table, a.rows, a.agree, a.on_their_way, a.parked, a.differ) for a in found],
+            [
+                (a.entity, a.system, a.table, a.rows, a.agree, a.on_their_way, a.parked,
+                 "not read" if a.problem else a.differ)
+                for a in found
+            ],
             empty="nothing is mapped",
-        )
+        )  # fmt: skip
         shown = [d for agreement in found for d in agreement.differences]
         real = [d for d in shown if d.kind != "parked"]
         if shown:
@@ -261,12 +266,16 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
             )
         for a in found:
             say_cut(len(a.differences), a.differ + a.parked, f"{a.system}, table {a.table}: ")
-        if count:
-            say(count_of(count, "difference"))
+        if count or comparison.unread:
+            say(count_of(count, "difference") + (" in what could be read" if comparison.unread else ""))
         else:
             say("no differences but what waits" if waiting or reviews else "all systems agree")
         for text in _next_steps(real, waiting, reviews):
             say(f"  {text}")
+        for error in {str(error): error for error in comparison.unread}.values():
+            note_error(error)
+    if comparison.unread:
+        raise typer.Exit(exit_code(comparison.unread[0]))
     if count:
         raise typer.Exit(Exit.DIFFERENCES)
 

@@ -28,6 +28,8 @@ def compare(day: Day) -> list[Agreement]:
             for system in day.config.systems:
                 part = topology.named(system.name)
                 found.extend(await comparison.compare(part, make_system(system), frozenset()))
+        for error in comparison.unread:
+            raise error
         return found
 
     return anyio.run(work)

@@ -47,7 +47,7 @@ from plugins.postgres.decode import (
 from plugins.postgres.position import Cluster, Resume, before, behind_transaction, inside_transaction
 from plugins.postgres.spool import Spool
 
-_TRUNCATED: Final = "Delete the records that are to go elsewhere too, or bring rows back: `concord rewrite --missing`"
+_TRUNCATED: Final = "Delete records that are to go elsewhere too, or bring all rows back: `concord rewrite --missing`"
 # A batch also ends when its messages come to this: a thousand rows may be a thousand documents.
 BATCH_BYTES_MAX: Final = 16 << 20
 # Messages between two looks at the clock and at other tasks, where they bring no rows (deliveries, other tables).

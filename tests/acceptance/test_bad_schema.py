@@ -117,7 +117,7 @@ def test_a_table_gone_or_no_longer_published_is_told_and_read_again(trouble: Tro
     put(trouble, "dropped", "anew", rows=0)
     trouble.concord("setup", "crm")
     assert trouble.ask("crm", "select count(*) from pg_publication_tables where tablename = 'unpublished'") == [(1,)]
-    trouble.concord("rewrite", "crm:truncated:before", "--system", "crm", "--missing")
+    trouble.concord("rewrite", "--missing", "--yes", "--system", "crm")
     wait(trouble, "truncated", "before", "crm")
     trouble.concord("backfill", "crm")
     wait(trouble, "dropped", "anew")

@@ -11,6 +11,7 @@ import json
 import signal
 import subprocess
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from tests.cli.support import concord, daemon, execute
 COMMANDS = (
     ["demo"], ["check"], ["setup"], ["run"], ["status"], ["compare"], ["conflicts"], ["parked"], ["parked", "list"],
     ["parked", "show"], ["parked", "retry"], ["parked", "drop"], ["review"], ["review", "list"], ["backfill"],
-    ["explain"], ["plugins"], ["dictionary"], ["mapping"], ["teardown"],
+    ["rewrite"], ["explain"], ["plugins"], ["dictionary"], ["mapping"], ["teardown"],
 )  # fmt: skip
 
 
@@ -39,6 +40,29 @@ def test_machines_get_one_document(agreed: Path, words: list[str]) -> None:
     result = concord(agreed, *words, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["v"] == 1
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"concord {version('concord-cdc')}\n")
+
+
+@pytest.mark.parametrize(
+    ("erp", "told"),
+    [
+        ("alter table debtors rename to creditors", "table debtors"),
+        ("alter table debtors rename column name1 to name2", "name1"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_told_and_the_others_are_compared(agreed: Path, erp: str, told: str) -> None:
+    execute(agreed / "erp.db", erp)
+    found = concord(agreed, "compare")
+    assert (found.exit_code, told in found.stderr, "not read" in found.stdout) == (7, True, True), found.output
+    assert "agree\n" not in found.stdout
+    document = json.loads(concord(agreed, "compare", "--json").stdout)
+    assert [(t["system"], t["agree"], bool(t["problem"])) for t in document["tables"]] == [
+        ("crm", 1, False), ("erp", 0, True),
+    ]  # fmt: skip
 
 
 def test_status_is_healthy_while_the_daemon_runs_and_not_without(

@@ -44,7 +44,7 @@ DIFFERENCE: dict[str, Any] = {
 }  # fmt: skip
 AGREEMENT: dict[str, Any] = {
     "entity": "str", "system": "str", "table": "str", "rows": "int", "agree": "int", "on_their_way": "int",
-    "parked": "int", "differ": "int", "differences": [DIFFERENCE],
+    "parked": "int", "differ": "int", "differences": [DIFFERENCE], "problem": "str",
 }  # fmt: skip
 CONFLICT = {
     "id": "int", "entity": "str", "record": "int", "fields": ["str"], "rule": "str", "winner": "str",
@@ -104,6 +104,7 @@ DOCUMENTS: list[tuple[list[str], int, dict[str, Any]]] = [
     (["review", "new", "1"], 0, ANSWER),
     (["backfill", "crm"], 0, ANSWER),
     (["rewrite", "1", "--system", "erp"], 0, ANSWER),
+    (["rewrite", "--system", "erp", "--missing", "--yes"], 0, ANSWER),
     (["teardown", "erp", "--yes"], 0, {"steps": [{"summary": "str", "sql": "str"}]}),
     (["setup", "--dry-run"], 0, {"steps": [{"system": "str", "summary": "str", "sql": "str"}], "is_done": "bool"}),
     (["setup"], 0, {"steps": [{"system": "str", "summary": "str", "sql": "str"}], "is_done": "bool"}),

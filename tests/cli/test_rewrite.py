@@ -109,6 +109,34 @@ def test_beside_the_daemon(agreed: Path, running: subprocess.Popen[bytes]) -> No
         time.sleep(0.05)
 
 
+def test_all_missing_rows_are_made_again(agreed: Path) -> None:
+    execute(agreed / "crm.db", "insert into customers (name) values ('bravo'), ('cedar')")
+    settle(agreed)
+    execute(agreed / "erp.db", "update debtors set name1 = 'bravo & sons' where name1 = 'bravo'")
+    settle(agreed)
+    before = debtors(agreed)
+    command = ["rewrite", "--system", "erp", "--missing"]
+    assert "no row is missing at erp" in concord(agreed, *command).stdout
+    unseen(agreed, "delete from debtors where name1 != 'cedar'")
+    unasked = concord(agreed, *command)
+    assert (unasked.exit_code, "make 2 rows again at erp?" in unasked.stderr) == (130, True)
+    told = concord(agreed, *command, "--yes")
+    assert (told.exit_code, "2 rows are made again at erp" in told.stdout) == (0, True)
+    settle(agreed)
+    assert debtors(agreed) == before
+    assert concord(agreed, "compare").exit_code == 0
+
+
+def test_without_a_record_it_is_about_missing_rows_only(agreed: Path) -> None:
+    refused = concord(agreed, "rewrite", "--system", "erp")
+    assert (refused.exit_code, "--missing" in refused.stderr) == (2, True)
+    (agreed / "concord.toml").write_text(
+        (agreed / "concord.toml").read_text().replace("[systems.erp]", '[systems.erp]\nmode = "send"')
+    )
+    refused = concord(agreed, "rewrite", "--system", "erp", "--missing")
+    assert (refused.exit_code, "only read" in refused.stderr) == (5, True)
+
+
 def only(folder: Path, *, targets: bool) -> None:
     """The daemon lives once with its targets alone, or with its sources alone."""
 
