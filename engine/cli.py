@@ -36,7 +36,7 @@ def _print_version(is_wanted: bool) -> None:
 
 
 @app.callback()
-def _options(  # pyright: ignore[reportUnusedFunction] - typer calls it before the command
+def _options(
     is_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,

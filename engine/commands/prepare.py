@@ -10,7 +10,7 @@ import typer
 from engine.commands.output import Exit, attempt, confirm, count_of, execute, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from engine.config.model import SystemConfig
+    from engine.config.model import Config, SystemConfig
     from engine.ports import Finding
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
@@ -185,13 +185,28 @@ def teardown(
     from engine.assemble import named_system
     from engine.config.load import load_config
 
-    chosen = attempt(lambda: named_system(load_config(config), system), is_json=is_json)
+    settings = attempt(lambda: load_config(config), is_json=is_json)
+    chosen = attempt(lambda: named_system(settings, system), is_json=is_json)
+    attempt(lambda: _need_no_daemon(settings, system), is_json=is_json)
     if not is_sure:
         confirm(
             f"Remove slot, publication or triggers, marker and identity tables from {system}? "
             "Changes made from then on are not captured, and this hub will not write to it again"
         )
     execute(lambda: _teardown(chosen, is_json), is_json=is_json)
+
+
+def _need_no_daemon(config: Config, system: str) -> None:
+    """Raises `NotNow` while a daemon reads the log that is to go."""
+    from engine.errors import NotNow
+    from engine.hub.sqlite import lock_owner
+
+    owner = lock_owner(config.hub)
+    if owner is not None:
+        raise NotNow(
+            f"the daemon (process {owner or 'unknown'}) reads and writes system {system}",
+            hint="Stop it first, or take the system out of its configuration.",
+        )
 
 
 async def _teardown(system: SystemConfig, is_json: bool) -> None:

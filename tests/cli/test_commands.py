@@ -189,6 +189,14 @@ def test_a_second_daemon_is_told_of_the_first(agreed: Path, running: subprocess.
     assert str(running.pid) in (agreed / "run2.log").read_text()
 
 
+def test_nothing_is_removed_beside_the_daemon(agreed: Path, running: subprocess.Popen[bytes]) -> None:
+    refused = concord(agreed, "teardown", "crm", "--yes")
+    assert (refused.exit_code, f"process {running.pid}" in refused.stderr) == (5, True)
+    running.kill()
+    running.wait()
+    assert concord(agreed, "teardown", "crm", "--yes").exit_code == 0
+
+
 def test_two_interrupts_stop_at_once(running: subprocess.Popen[bytes]) -> None:
     # Two, and no more: one that comes when Python itself is ending kills the process like any other.
     for _ in range(2):
