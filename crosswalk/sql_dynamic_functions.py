@@ -390,7 +390,8 @@ def _like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
         if escape and char == escape:
             following = next(chars, None)
             if following is None:
-                raise Loss("a like pattern that ends with its escape character")
+                # The end of a pattern cannot be literal: nothing is like it.
+                return re.compile("(?!)")
             found.append(re.escape(following))
         else:
             found.append({"%": ".*", "_": "."}.get(char) or re.escape(char))

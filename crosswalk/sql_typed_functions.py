@@ -132,16 +132,25 @@ def concat_ws(separator: str, *values: str | None) -> str:
 
 
 def like(text: str, pattern: str, escape: str = "\\") -> bool:
-    return like_pattern(pattern, escape).fullmatch(text) is not None
+    found, is_whole = like_pattern(pattern, escape)
+    if is_whole:
+        return found.fullmatch(text) is not None
+    if found.match(text):
+        raise Loss("a like pattern that ends with its escape character")
+    return False
 
 
 def ilike(text: str, pattern: str, escape: str = "\\") -> bool:
-    return like_pattern(lower(pattern), escape).fullmatch(lower(text)) is not None
+    return like(lower(text), lower(pattern), escape)
 
 
 @lru_cache(maxsize=512)
-def like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
-    """9.7.1: `%` any run, `_` any character; the escape character makes the next one literal."""
+def like_pattern(pattern: str, escape: str) -> tuple[re.Pattern[str], bool]:
+    """9.7.1: `%` any run, `_` any character; the escape character makes the next one literal.
+
+    False: the pattern ends with its escape character. PostgreSQL refuses that for a text that comes as far as there and
+    has more, of which this is the pattern then; another text is simply not like it.
+    """
     found: list[str] = []
     at = 0
     while at < len(pattern):
@@ -149,12 +158,12 @@ def like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
         if char == escape:
             at += 1
             if at == len(pattern):
-                raise Loss("a like pattern that ends with its escape character")
+                return re.compile("".join(found) + ".", re.DOTALL), False
             found.append(re.escape(pattern[at]))
         else:
             found.append({"%": ".*", "_": "."}.get(char) or re.escape(char))
         at += 1
-    return re.compile("".join(found), re.DOTALL)
+    return re.compile("".join(found), re.DOTALL), True
 
 
 # ----------------------------------------------------------------------------------------------- numbers

@@ -185,6 +185,7 @@ def sqlite_expressions(depth: int) -> Texts:
             made("{x} {o} ({y}, {z})", x=inner, o=st.sampled_from(["in", "not in"]), y=inner, z=inner),
             made("{x} {o} {y} and {z}", x=inner, o=st.sampled_from(["between", "not between"]), y=inner, z=inner),
             made("{x} {o} {y}", x=inner, o=st.sampled_from(["like", "not like"]), y=inner),
+            made("{x} like {y} escape '!'", x=inner, y=inner),
             made("case when {x} then {y} else {z} end", x=inner, y=inner, z=inner),
             made("case {x} when {y} then {z} end", x=inner, y=inner, z=inner),
         )

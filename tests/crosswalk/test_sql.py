@@ -7,6 +7,7 @@ same answer, or refuse for one of the few reasons that are written down.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
@@ -155,6 +156,23 @@ def test_known_corners_are_what_postgres_gives(
     assert spelled == expected or (sql == "lower(a)" and expected == row["a"])
 
 
+def test_a_pattern_that_ends_with_its_escape_character(postgres: psycopg.Connection[Any]) -> None:
+    """It is refused only for texts that come as far as there."""
+    texts = ["".join(letters) for n in range(4) for letters in itertools.product("ab!", repeat=n)]
+    patterns = ["".join(letters) + "!" for n in range(3) for letters in itertools.product("a%_!", repeat=n)]
+    compute, _ = compiled("a like b escape '!'", POSTGRES_SHAPE, "postgres")
+    answered = 0
+    for text, pattern in itertools.product(texts, patterns):
+        row = dict.fromkeys(POSTGRES_COLUMNS) | {"a": text, "b": pattern}
+        try:
+            expected = postgres_answer(postgres, "a like b escape '!'", row) == "true"
+        except psycopg.Error:
+            continue
+        assert compute(row) == expected, (text, pattern)
+        answered += 1
+    assert answered > 400
+
+
 LITE_ROWS = st.fixed_dictionaries(
     {
         "t": nullable(st.sampled_from(WORDS)),
@@ -170,6 +188,7 @@ LITE_ROWS = st.fixed_dictionaries(
 @given(sql=sqlite_expressions(2), row=LITE_ROWS)
 @example(sql="min(r, i)", row={"t": None, "i": 0, "r": 0.0, "v": None, "z": None})
 @example(sql="max(r, i)", row={"t": None, "i": 0, "r": 0.0, "v": None, "z": None})
+@example(sql="(t like v escape '!')", row={"t": "a", "i": None, "r": None, "v": "a!", "z": None})
 @example(sql="(z = t)", row={"t": "1.0", "i": None, "r": None, "v": None, "z": 1})
 def test_dynamic_expression_gives_what_every_sqlite_gives(sql: str, row: dict[str, Any]) -> None:
     answers: list[Any] = []
