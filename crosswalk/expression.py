@@ -60,6 +60,22 @@ def parse_sql(text: str, dialect: str) -> exp.Expr:
     return parts[0]
 
 
+def one_condition(text: str, dialect: str) -> str:
+    """SQL that a system is to evaluate itself, as one expression that fits between parentheses. Raises `SqlProblem`."""
+    try:
+        found = sqlglot.parse_one(f"select 1 where {text}", dialect=dialect)
+    except (SqlglotError, RecursionError, ValueError) as error:
+        first = str(error).partition("\n")[0].partition(". Line")[0]
+        raise SqlProblem(f"this is no SQL expression: {first}") from None
+    if not isinstance(found, exp.Select) or {key for key, value in found.args.items() if value} != {
+        "expressions",
+        "where",
+    }:
+        raise SqlProblem("one SQL expression is wanted, no statement")
+    # Without comments: one at the end would take a closing parenthesis along.
+    return found.args["where"].this.sql(dialect=dialect, comments=False)
+
+
 def _check_precedence(expression: exp.Expr) -> None:
     for node in expression.walk():
         for child in node.iter_expressions():

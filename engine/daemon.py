@@ -324,6 +324,9 @@ class Daemon:
         tables = {place.id: place.place.table for place in part.places}
         for table, last, rows in {(tables[place], last, rows) for place, last, rows in batch.done}:
             self._progress.copied(part.name, table, rows, is_done=last is None)
+        if batch.backfill is not None:
+            page = batch.backfill
+            self._progress.copied(part.name, page.table, page.rows, is_done=page.last_key is None)
         for segment in batch.segments:
             for event in segment.events:
                 name = "capture.reshaped" if event.kind.value == "reshaped" else "capture.held"

@@ -223,6 +223,16 @@ class NotNow(ConcordError):
     code = "not_now"
 
 
+def no_table(system: str, table: str) -> SourceUnready:
+    """A table that is to be read and is not there."""
+    return SourceUnready(
+        f"system {system}: there is no table {table}",
+        hint="Correct the mapping, or bring the table back.",
+        system=system,
+        table=table,
+    )
+
+
 def no_such(what: str, name: str, known: Iterable[str], of: str = "") -> Unknown:
     """The error for a name that is none of those known; it says the nearest, or what there is. `of` ends the sentence:
     "of system crm"."""

@@ -16,7 +16,7 @@ from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE
 from engine.model.record import Entry, Value, bits
 from engine.pipeline.again import append_again
-from engine.pipeline.backfill import order_backfill
+from engine.pipeline.backfill import copy_anew, order_backfill
 from engine.pipeline.gather import document
 from engine.pipeline.settle import has_left, retry
 from engine.pipeline.slow import Slow
@@ -24,6 +24,7 @@ from engine.pipeline.topology import PlacePart, SystemPart, Topology
 from engine.ports import KeyRule
 
 BACKFILL = "backfill"
+BACKFILL_STATE = "backfill.state"
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -35,6 +36,10 @@ class Wish(msgspec.Struct, frozen=True):
     choice: str = ""
     is_missing: bool = False
     rids: tuple[int, ...] = ()
+    table: str = ""
+    condition: str = ""
+    rows_per_s: int | None = None
+    rows_total: int | None = None
 
 
 _decode_wish = msgspec.msgpack.Decoder(Wish).decode
@@ -84,6 +89,8 @@ def _read_again(tx: HubTransaction, topology: Topology, wish: Wish) -> list[str]
     """The sources that a wish which was carried out is about."""
     if wish.action == BACKFILL:
         return [wish.choice]
+    if wish.action == BACKFILL_STATE:
+        return [topology.systems[_backfill_of(tx, wish.id)[0]].name]
     if wish.action == "parked.retry":
         found = tx.rows("select system from parked where id = ? and direction = 'source'", (wish.id,))
     elif wish.action == "parked.retry_all":
@@ -293,9 +300,63 @@ def _backfill(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
             f"system {part.name} is only written to, never read",
             hint='Say mode = "live" for it in concord.toml first; or `concord compare` shows what differs there.',
         )
-    order_backfill(tx, part)
+    if wish.table:
+        return _backfill_table(tx, part, wish)
+    copy_anew(tx, part, part.tables)
     tables = "the table" if len(part.tables) == 1 else f"all {len(part.tables)} tables"
     return f"{tables} of {part.name} {'is' if len(part.tables) == 1 else 'are'} read again, beside the log"
+
+
+def _backfill_table(tx: HubTransaction, part: SystemPart, wish: Wish) -> str:
+    table = named_table(part, wish.table)
+    if tx.rows("select 1 from held where system = ? and name = ?", (part.id, table)):
+        if wish.condition:
+            raise NotNow(
+                f"table {table} of {part.name} is held: what of it was missed is not known",
+                hint=f"Run `concord backfill {part.name} {table}` without --where.",
+            )
+        copy_anew(tx, part, [table])
+        return f"table {table} of {part.name}, which was held, is read again from its beginning, beside the log"
+    number = order_backfill(
+        tx,
+        part,
+        table,
+        condition=wish.condition,
+        rows_per_s=wish.rows_per_s,
+        rows_total=wish.rows_total,
+    )
+    which = "rows for which the condition holds" if wish.condition else "rows"
+    count = "its" if wish.rows_total is None else f"{wish.rows_total:,}"
+    return f"backfill {number}: {count} {which} of table {table} of {part.name} are read again, beside the log"
+
+
+def _backfill_of(tx: HubTransaction, number: int) -> tuple[int, str, str]:
+    """System, table and state. Raises `Unknown`."""
+    found = tx.rows("select system, name, state from backfill where id = ?", (number,))
+    if not found:
+        raise Unknown(f"there is no backfill {number}", hint="`concord backfill` lists them.")
+    return found[0]
+
+
+def _set_backfill_state(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    """`choice`: running, paused or stopped."""
+    _, table, state = _backfill_of(tx, wish.id)
+    if state in ("done", "stopped"):
+        raise NotNow(f"backfill {wish.id} is {state}", hint="Begin another one.")
+    tx.write(
+        "update backfill set state = ?, message = '', changed_at = ? where id = ?",
+        (wish.choice, tx.clock.now(), wish.id),
+    )
+    means = {"running": "goes on behind the last row that was read", "paused": "waits", "stopped": "is given up"}
+    return f"backfill {wish.id} of table {table} {means[wish.choice]}"
+
+
+def named_table(part: SystemPart, name: str) -> str:
+    """A mapped table of the system, which may be named without its schema. Raises `Unknown`."""
+    found = [table for table in part.tables if name in (table, table.rpartition(".")[2])]
+    if len(found) != 1:
+        raise no_such("table", name, part.tables, f"in the mapping of system {part.name}")
+    return found[0]
 
 
 def named_system(topology: Topology, name: str) -> SystemPart:
@@ -316,4 +377,5 @@ ACTIONS: dict[str, Callable[[HubTransaction, Topology, Wish], str]] = {
     "review.new": _keep_new,
     "conflict.choose": _choose,
     BACKFILL: _backfill,
+    BACKFILL_STATE: _set_backfill_state,
 }

@@ -96,6 +96,11 @@ class System(Protocol):
         """Rows in key order behind `after`, from one snapshot. Values are spelt as the source's feed spells them."""
         ...
 
+    async def count(self, table: str, condition: str = "") -> int:
+        """How many rows there are for which `condition`, SQL of the system, holds. Raises `SourceUnready` where the
+        system will not have it."""
+        ...
+
     async def health(self) -> Health: ...
 
 
@@ -136,10 +141,11 @@ class Feed(Protocol):
         """Everything up to `position` is durable elsewhere; the source may forget it. Sends nothing by itself."""
         ...
 
-    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Chunk:
+    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Chunk:
         """Read rows of the table in key order behind `after`, in one snapshot, beside the running log.
 
-        See `Chunk` for what `low` and `high` promise.
+        See `Chunk` for what `low` and `high` promise. `condition`: SQL of the system for which rows, one expression
+        that a person gave and sqlglot has parsed.
         """
         ...
 

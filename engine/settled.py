@@ -12,6 +12,7 @@ from engine.hub.sqlite import SqliteHub
 from engine.hub.transaction import HubTransaction
 from engine.lanes import Lane, LaneState
 from engine.model.position import Position
+from engine.pipeline.backfill import backfills
 from engine.pipeline.signals import Signals
 
 SETTLED_POLL_SECONDS = 0.2
@@ -78,13 +79,16 @@ class Settled:
         return heads
 
     def _is_read(self, tx: HubTransaction, heads: dict[int, Position | None]) -> bool:
-        """Whether the hub has everything up to `heads`, and every source that works has been copied."""
+        """Whether the hub has everything up to `heads`, and every source that works has been copied, and read again
+        where that was asked for."""
         for lane in self._lanes:
             part = lane.member.part
             if lane.direction != "source" or not self._is_working(lane):
                 continue
             done = {place for (place,) in tx.rows("select place from snapshot where is_done")}
             if lane.state is LaneState.PAUSED or not {place.id for place in part.places} <= done:
+                return False
+            if backfills(tx, part):
                 return False
             head, position = heads.get(part.id), tx.position(part.id)
             if head is not None and (position is None or position < head):

@@ -118,6 +118,54 @@ class Explanation:
     parked: list[ParkedRow]
 
 
+@dataclass(slots=True)
+class BackfillRow:
+    """A table that is or was read again. `state`: running, paused, failed, stopped, done. `rows_total`: as counted when
+    it was ordered. `rate`: rows a second; `seconds_left`: at that rate, None where nobody can tell. Times:
+    microseconds since 1970 UTC."""
+
+    id: int
+    system: str
+    table: str
+    condition: str
+    rows_per_s: int | None
+    state: str
+    rows_read: int
+    rows_total: int | None
+    rate: float
+    seconds_left: float | None
+    message: str
+    created_at: int
+    changed_at: int
+
+
+def backfills(tx: HubTransaction, limit: int = 50, *, only_open: bool = False) -> list[BackfillRow]:
+    """The newest first. `limit` 0: all. `only_open`: that are neither done nor given up."""
+    names = system_names(tx)
+    which = " where state not in ('done', 'stopped')" if only_open else ""
+    rows = tx.rows(
+        "select id, system, name, condition, rows_per_s, state, rows_read, rows_total, rate, message, created_at,"
+        f" changed_at from backfill{which} order by id desc limit ?",
+        (limit or -1,),
+    )
+    found: list[BackfillRow] = []
+    for number, system, name, condition, pace, state, read, total, rate, message, created_at, changed_at in rows:
+        left = None
+        if state == "running" and total is not None and rate > 0:
+            left = max(0, total - read) / rate
+        found.append(
+            BackfillRow(
+                number, names[system], name, condition, pace, state, read, total, rate, left, message, created_at,
+                changed_at,
+            )
+        )  # fmt: skip
+    return found
+
+
+def count_backfills(tx: HubTransaction) -> int:
+    return tx.rows("select count(*) from backfill")[0][0]
+
+
 def status(tx: HubTransaction, topology: Topology) -> list[StatusRow]:
     """Every configured system."""
     found: list[StatusRow] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from engine.commands.asking import ask, view
 from engine.commands.output import (
     confirm,
     count_of,
+    print_items,
     print_json,
     print_table,
     say,
@@ -69,7 +69,7 @@ def conflicts(
 
     rows, total = view(config, read, is_json)
     if is_json:
-        _print_items(rows, total)
+        print_items(rows, total)
         return
     print_table(
         "",
@@ -106,7 +106,7 @@ def parked_list(
         config, lambda tx, _: (parked(tx, system=system, limit=limit), count_parked(tx, system)), is_json
     )
     if is_json:
-        _print_items(rows, total)
+        print_items(rows, total)
         return
     print_table(
         "",
@@ -136,7 +136,7 @@ def parked_show(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOpt
     """Show one parked record: what was refused, why, and what to do."""
     row = _parked_row(config, number, is_json)
     if is_json:
-        _print_items([row], 1)
+        print_items([row], 1)
         return
     say(f"parked {row.id}: {row.system}, table {row.table}, {row.direction} side")
     say(f"  record   {row.record if row.record is not None else '-'}    key {row.key or '-'}")
@@ -217,7 +217,7 @@ def review_list(config: ConfigOption = DEFAULT, limit: Limit = 20, is_json: Json
 
     rows, total = view(config, lambda tx, _: (reviews(tx, limit), count_reviews(tx)), is_json)
     if is_json:
-        _print_items(rows, total)
+        print_items(rows, total)
         return
     if not rows:
         say("nothing waits for a decision")
@@ -299,12 +299,6 @@ def explain(
     )  # fmt: skip
     for row in found.parked:
         say(f"parked {row.id} at {row.system}: {row.message}")
-
-
-def _print_items(rows: Sequence[Any], total: int) -> None:
-    import msgspec
-
-    print_json({"items": [msgspec.to_builtins(row) for row in rows], "total": total})
 
 
 def _stamp(stamp: tuple[str, int, int] | None) -> tuple[object, object, object]:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.commands.asking import ask, view
-from engine.commands.output import attempt, confirm, count_of, execute
+from engine.commands.output import (
+    age_text,
+    attempt,
+    confirm,
+    count_of,
+    count_text,
+    execute,
+    note,
+    print_items,
+    print_table,
+    say_cut,
+)
 from engine.commands.prepare import DEFAULT, ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from engine.operate import Wish
 
 
 def rewrite(
@@ -72,22 +86,97 @@ async def _missing_at(file: Path, name: str) -> tuple[int, ...]:
 
 
 def backfill(
-    system: Annotated[str, typer.Argument(help="The system whose tables are to be read again.")],
+    system: Annotated[str | None, typer.Argument(help="The system whose tables are to be read again.")] = None,
+    table: Annotated[str | None, typer.Argument(help="Only this table; all without it.")] = None,
+    condition: Annotated[
+        str, typer.Option("--where", help="Only rows for which this SQL condition of the system holds.")
+    ] = "",
+    throttle: Annotated[int | None, typer.Option("--throttle", min=1, help="At most so many rows a second.")] = None,
+    pause: Annotated[int | None, typer.Option("--pause", help="Let this backfill wait.")] = None,
+    resume: Annotated[int | None, typer.Option("--resume", help="Go on with it where it stands.")] = None,
+    stop: Annotated[int | None, typer.Option("--stop", help="Give it up.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Rows shown, 0 for all.")] = 20,
     config: ConfigOption = DEFAULT,
     is_json: JsonOption = False,
 ) -> None:
-    """Read all tables of one system again, beside its log: after its log position was lost, or a table was not captured
-    for a while.
+    """Read tables of a system again, beside its log, while everything goes on: after its log position was lost, a table
+    was not captured for a while, or a mapping has got a field more. Without a system: how far they are.
 
     Rows that are known and unchanged change nothing. Everything else that stands there is taken as a change that a user
-    made, and goes to the other systems: after damage to the table, an empty column too. Rows that were deleted
-    meanwhile are not found: `concord compare` shows their records as missing, `concord rewrite` makes them again.
+    made, and goes to the other systems: after damage to the table, an empty column too. What the log tells meanwhile is
+    newer and wins. Rows that were deleted meanwhile are not found: `concord compare` shows their records as missing,
+    `concord rewrite` makes them again.
 
-    Example: concord backfill crm
+    Example: concord backfill crm customers --where "changed_at > '2026-11-01'" --throttle 500
     """
     from engine.assemble import named_system
     from engine.config.load import load_config
-    from engine.operate import BACKFILL, Wish
+    from engine.operate import BACKFILL, BACKFILL_STATE, Wish
 
-    attempt(lambda: named_system(load_config(config), system), is_json=is_json)
-    ask(config, Wish(action=BACKFILL, id=0, choice=system), is_json)
+    states = [(n, s) for n, s in ((pause, "paused"), (resume, "running"), (stop, "stopped")) if n is not None]
+    if len(states) + (system is not None) > 1:
+        raise typer.BadParameter("a system, --pause, --resume and --stop are one at a time")
+    if (condition or throttle) and table is None:
+        raise typer.BadParameter("--where and --throttle are for one table: name it behind the system")
+    if states:
+        number, state = states[0]
+        ask(config, Wish(action=BACKFILL_STATE, id=number, choice=state), is_json)
+    elif system is None:
+        _list_backfills(config, limit, is_json)
+    else:
+        chosen = attempt(lambda: named_system(load_config(config), system), is_json=is_json)
+        wish = Wish(action=BACKFILL, id=0, choice=system, rows_per_s=throttle)
+        if table is not None:
+            checked = _one_condition(condition, chosen.plugin.dialect)
+            wish = execute(lambda: _table_wish(config, wish, table, checked), is_json=is_json)
+        ask(config, wish, is_json)
+
+
+def _one_condition(text: str, dialect: str) -> str:
+    from crosswalk.expression import one_condition
+    from crosswalk.sql_scope import SqlProblem
+
+    try:
+        return one_condition(text, dialect) if text else ""
+    except SqlProblem as error:
+        raise typer.BadParameter(str(error), param_hint="--where") from None
+
+
+async def _table_wish(file: Path, wish: Wish, table: str, condition: str) -> Wish:
+    """The wish for one table, with how many rows there are. Raises what the system says of a condition."""
+    from msgspec.structs import replace
+
+    from engine.assemble import load_meaning, make_system, named_system, open_view
+    from engine.config.load import load_config
+    from engine.operate import named_table
+
+    config = load_config(file)
+    meaning = load_meaning(config)
+    with open_view(config, meaning) as (_, topology):
+        name = named_table(topology.named(wish.choice), table)
+    count = await make_system(named_system(config, wish.choice)).count(name, condition)
+    return replace(wish, table=name, condition=condition, rows_total=count)
+
+
+def _list_backfills(config: Path, limit: int, is_json: bool) -> None:
+    from engine.views import backfills, count_backfills
+
+    found, total = view(config, lambda tx, _: (backfills(tx, limit), count_backfills(tx)), is_json)
+    if is_json:
+        print_items(found, total)
+        return
+    print_table(
+        "",
+        ("id", "system", "table", "where", "state", "rows", "of", "rows/s", "left"),
+        [
+            (row.id, row.system, row.table, row.condition or "-", row.state, row.rows_read, row.rows_total,
+             count_text(row.rate), age_text(row.seconds_left))
+            for row in found
+        ],
+        empty="no table was read again by itself; first copies and those of whole systems stand in `concord status`",
+    )  # fmt: skip
+    say_cut(len(found), total)
+    for row in found:
+        if row.message:
+            note(f"backfill {row.id}: {row.message}")
+            note(f"next:  mend that, then `concord backfill --resume {row.id}`")

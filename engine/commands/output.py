@@ -146,6 +146,11 @@ def print_json(document: object) -> None:
     say(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
+def print_items(rows: Sequence[Any], total: int) -> None:
+    """A list for machines, cut or whole."""
+    print_json({"items": [msgspec.to_builtins(row) for row in rows], "total": total})
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """A table on stdout: folded to fit a terminal, and elsewhere as wide as its values. `empty` is said when there are
     no rows."""

@@ -34,7 +34,7 @@ from engine.errors import ConcordError
 if TYPE_CHECKING:
     from engine.compare import Difference
     from engine.daemon import Ending
-    from engine.views import StatusRow
+    from engine.views import BackfillRow, StatusRow
 
 # Pauses double from half a second: about a minute.
 ONCE_ATTEMPTS_MAX = 8
@@ -127,12 +127,13 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
     from engine.config.load import load_config
     from engine.hub.sqlite import lock_owner
     from engine.runtime.clock import SystemClock
+    from engine.views import backfills as read_backfills
     from engine.views import status as read_status
 
     config = load_config(file)
     owner = lock_owner(config.hub)
     with open_view(config, load_meaning(config)) as (tx, topology):
-        rows = read_status(tx, topology)
+        rows, backfills = read_status(tx, topology), read_backfills(tx, 0, only_open=True)
         journal = tx.last_seq
     remarks: list[str] = []
     for system, row in zip(config.systems, rows, strict=True):
@@ -147,9 +148,15 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
         except ConcordError as error:
             remarks.append(f"{system.name}: {error}")
     healthy = owner is not None and not remarks and all(_is_healthy(row) for row in rows)
+    healthy = healthy and not any(row.state == "failed" for row in backfills)
     if is_json:
         systems = [msgspec.to_builtins(row) for row in rows]
-        print_json({"daemon": owner, "journal": journal, "healthy": healthy, "systems": systems, "remarks": remarks})
+        print_json(
+            {
+                "daemon": owner, "journal": journal, "healthy": healthy, "systems": systems, "remarks": remarks,
+                "backfills": [msgspec.to_builtins(row) for row in backfills],
+            }
+        )  # fmt: skip
     else:
         now = SystemClock().now()
         say(f"daemon: {'not running' if owner is None else f'process {owner}'}    journal: {journal:,} entries")
@@ -180,6 +187,8 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
                 message, _, hint = text.partition("\n")
                 said.append(f"{row.system}: {message}")
                 say(said[-1] + (f"\n    next: {hint}" if hint else ""))
+        for row in reversed(backfills):
+            say(f"{row.system}: backfill {row.id} of {row.table}: {_backfill_text(row)}")
         for remark in remarks:
             if not remark.startswith(tuple(said)):
                 say(remark)
@@ -190,6 +199,16 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
 def _lane_text(state: str, rate: float) -> str:
     """A lane in few letters: what it is, or how busy."""
     return f"{count_text(rate)}/s" if state == "running" and rate else state
+
+
+def _backfill_text(row: BackfillRow) -> str:
+    """How far it is, and what to do where it does not go on by itself."""
+    rows = f"{row.rows_read:,}{'' if row.rows_total is None else f' of {row.rows_total:,}'} rows"
+    if row.state == "failed":
+        return f"{rows}, failed: {row.message}\n    next: mend that, then `concord backfill --resume {row.id}`"
+    if row.state == "paused":
+        return f"{rows}, paused"
+    return f"{rows}, {count_text(row.rate)}/s, {age_text(row.seconds_left)} left"
 
 
 def _is_healthy(row: StatusRow) -> bool:

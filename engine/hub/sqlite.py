@@ -50,7 +50,7 @@ class SqliteHub:
         self._connection = connection
         self._reader = connection if reader is None else reader
         self._reading = anyio.CapacityLimiter(1)
-        self._clock = clock
+        self.clock = clock
         self._inline = inline
         self._limiter = anyio.CapacityLimiter(1)
         self.path = path
@@ -105,7 +105,7 @@ class SqliteHub:
         with translated(self.path):
             self._reader.execute("begin")
             try:
-                return work(HubTransaction(self._reader, self._clock, self._recent))
+                return work(HubTransaction(self._reader, self.clock, self._recent))
             finally:
                 self._reader.execute("rollback")
 
@@ -115,7 +115,7 @@ class SqliteHub:
         To the time of day, so that it is greater than that of any earlier daemon of any copy of this hub: one restored
         from a backup, or one whose file was copied and is run elsewhere.
         """
-        now = self._clock.now() // 1000
+        now = self.clock.now() // 1000
 
         def raise_epoch(_: HubTransaction) -> int:
             self._connection.execute("update hub set epoch = max(epoch + 1, ?)", (now,))

@@ -81,6 +81,17 @@ class CanonicalSegment:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class BackfillPage:
+    """How far a backfill has come. `last_key`: packed, None at the table's end; `rate`: rows a second."""
+
+    number: int
+    table: str
+    last_key: bytes | None
+    rows: int
+    rate: float
+
+
 @dataclass(slots=True)
 class CanonicalBatch:
     """`Batch`, in canonical terms. `position`: None leaves it as it was (rows of a snapshot)."""
@@ -95,6 +106,7 @@ class CanonicalBatch:
     size: int = 0
     done: list[tuple[int, bytes | None, int]] = field(default_factory=lambda: [])
     """Snapshot progress: (place number, last key, rows)."""
+    backfill: BackfillPage | None = None
 
     def extend(self, following: CanonicalBatch) -> None:
         """Take in the batch that the same feed handed over next."""

@@ -16,6 +16,7 @@ from engine.model.change import DELETE, EventKind, TableEvent
 from engine.model.record import CHANGE, Entry
 from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.astray import take_hits
+from engine.pipeline.backfill import note_page
 from engine.pipeline.bulk import Arrived, take_changes, take_newcomers
 from engine.pipeline.canonicalize import CanonicalBatch, CanonicalSegment, PlaceRows
 from engine.pipeline.echoes import take_echoes
@@ -81,6 +82,8 @@ class Committer:
                 " do update set last_key = ?2, is_done = ?3, rows_read = rows_read + ?4",
                 (place, last_key, last_key is None, rows),
             )
+        if batch.backfill is not None:
+            note_page(tx, batch.backfill)
         if batch.position is not None:
             tx.set_position(
                 self.system.id,

@@ -94,7 +94,7 @@ class MemoryFeed:
         if self._confirmed is None or self._confirmed < position:
             self._confirmed = position
 
-    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Chunk:
+    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Chunk:
         await self._call("chunk")
         faults = self._faults
         low = self._database.head if faults.is_quiet else self._position
@@ -103,7 +103,7 @@ class MemoryFeed:
             # A snapshot may not show yet what the log shows already: a commit is logged before it is visible. What was
             # handed out it does show, a transaction of which only a part was handed out too.
             as_of = faults.rng.randint(max(low.order[0], self._database.oldest_view(table)), as_of)
-        page = read_page(self._database, table, after, rows_max, as_of)
+        page = read_page(self._database, table, after, rows_max, as_of, condition)
         await faults.delay()
         faults.check_alive()
         return Chunk(page, low, self._database.head, self._database.delivery_as_of(as_of))
@@ -220,12 +220,23 @@ class _Builder:
 
 
 def read_page(
-    database: MemoryDatabase, table: str, after: tuple[str, ...] | None, rows_max: int, as_of: int | None = None
+    database: MemoryDatabase,
+    table: str,
+    after: tuple[str, ...] | None,
+    rows_max: int,
+    as_of: int | None = None,
+    condition: str = "",
 ) -> Page:
-    """Rows in key order behind `after`, of now or as they were behind commit `as_of`."""
+    """Rows in key order behind `after`, of now or as they were behind commit `as_of`. The only condition that this
+    database understands is `column = 'value'`."""
     rows = database.tables[table].rows
     if as_of is not None and as_of != database.head_number:
         rows = database.rows_as_of(table, as_of)
+    if condition:
+        column, _, value = condition.partition(" = ")
+        index = database.tables[table].shape.index(column)
+        assert index is not None, f"no column {column}"
+        rows = {key: row for key, row in rows.items() if row[index] == value.strip("'")}
     keys = database.keys_behind(table, after, rows)
     found = keys[:rows_max]
     last_key = key_texts(found[-1]) if len(keys) > len(found) else None

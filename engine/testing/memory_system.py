@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from engine.model.change import Page
@@ -73,6 +74,10 @@ class MemorySystem:
     async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
         await self._call("page")
         return read_page(self.database, table, after, rows_max)
+
+    async def count(self, table: str, condition: str = "") -> int:
+        await self._call("count")
+        return len(read_page(self.database, table, None, sys.maxsize, condition=condition).rows)
 
     async def health(self) -> Health:
         await self._call("health")

@@ -134,9 +134,23 @@ class Simulation:
             database.beginning = database.head
         hub = SqliteHub(self.connection, None, self.clock, inline=True, path=None)
         number = self._hub_rows(f"select id from system where name = '{kit.name}'")[0][0]
+        is_whole = self.has_losses or self.rng.random() < 0.3
+        table = self.rng.choice((kit.accounts, kit.sites))
+        city, living = kit.columns["city"], self._living(kit)
+        condition = ""
+        if table == kit.accounts and living and self.rng.random() < 0.5:
+            condition = f"{city} = '{self.rng.choice(living)[city]}'"
+        pace = self.rng.choice((None, 1, 3))
 
         def order(tx: HubTransaction) -> None:
-            tx.write("delete from snapshot where place in (select id from place where system = ?)", (number,))
+            if is_whole:
+                tx.write("delete from snapshot where place in (select id from place where system = ?)", (number,))
+                return
+            tx.write(
+                "insert into backfill (system, name, condition, rows_per_s, created_at, changed_at)"
+                " values (?1, ?2, ?3, ?4, ?5, ?5)",
+                (number, table, condition, pace, self.clock.now()),
+            )
 
         hub.transact_now(order)
 

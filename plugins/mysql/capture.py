@@ -185,14 +185,14 @@ class MysqlFeed:
             else:
                 await self._wait()
 
-    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Chunk:
+    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Chunk:
         """A page beside the running log; see `engine.ports.Feed.chunk`."""
         config, deadline = self._config, monotonic() + SETTLE_SECONDS_MAX
         async with session(self._site, config) as opened:
             while monotonic() < deadline:
                 # Before the snapshot is taken: what was handed out by then must be in it.
                 low = self._handed
-                found = await opened.run(partial(self._page, low, table, after, rows_max), table)
+                found = await opened.run(partial(self._page, low, table, after, rows_max, condition), table)
                 if found is not None:
                     return found
                 await anyio.sleep(SETTLE_PAUSE_SECONDS)
@@ -203,14 +203,20 @@ class MysqlFeed:
         )
 
     def _page(
-        self, low: Position, table: str, after: tuple[str, ...] | None, rows_max: int, connection: Connection
+        self,
+        low: Position,
+        table: str,
+        after: tuple[str, ...] | None,
+        rows_max: int,
+        condition: str,
+        connection: Connection,
     ) -> Chunk | None:
         with snapshot(connection) as placed:
             if placed.low is None or placed.high is None:
                 raise _no_log(self._site.name)
             if (file_number(placed.low.file), placed.low.offset, 0) < low.order:
                 return None
-            page = read_page(connection, self._config.database, table, after, rows_max)
+            page = read_page(connection, self._config.database, table, after, rows_max, condition)
             # Inside the snapshot: a delivery that lands while the page is read is in neither.
             delivery = read_delivery(connection, self._config.database)
             server = self._gatherer.resume.server

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from engine.errors import no_table
 from engine.model.change import Page
 from engine.model.position import Position
 from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Finding, Health, Role, Step
-from plugins.mysql.catalog import IDENTITY, MARKER, OUR_TABLES, quoted_table, read_shapes
+from plugins.mysql.catalog import IDENTITY, MARKER, OUR_TABLES, quoted_table, read_shape, read_shapes
 from plugins.mysql.check import find_problems
 from plugins.mysql.config import MysqlConfig
 from plugins.mysql.connect import Connection, session
@@ -96,6 +97,19 @@ class MysqlSystem:
         def read(connection: Connection) -> Page:
             with snapshot(connection):
                 return read_page(connection, self._config.database, table, after, rows_max)
+
+        async with session(self._site, self._config) as opened:
+            return await opened.run(read, table)
+
+    async def count(self, table: str, condition: str = "") -> int:
+        """Rows of the table for which the condition holds."""
+        where = f" where ({condition})" if condition else ""
+
+        def read(connection: Connection) -> int:
+            if read_shape(connection, self._config.database, table) is None:
+                raise no_table(self._site.name, table)
+            ((found,),) = connection.rows(f"select count(*) from {quoted_table(table, self._config.database)}{where}")
+            return int(str(found))
 
         async with session(self._site, self._config) as opened:
             return await opened.run(read, table)

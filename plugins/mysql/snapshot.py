@@ -9,7 +9,7 @@ from typing import Final
 
 import pymysql
 
-from engine.errors import SourceUnready
+from engine.errors import SourceUnready, no_table
 from engine.model.change import Page
 from engine.model.table import Column, Shape
 from engine.model.value import WireRow
@@ -78,17 +78,19 @@ def _snapshot_place(connection: Connection) -> tuple[Place | None, str]:
     return place, str(gtids or "")
 
 
-def read_page(connection: Connection, database: str, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
-    """Rows behind `after` in key order; call it inside `snapshot`."""
+def read_page(
+    connection: Connection,
+    database: str,
+    table: str,
+    after: tuple[str, ...] | None,
+    rows_max: int,
+    condition: str = "",
+) -> Page:
+    """Rows behind `after` for which `condition` holds, in key order; call it inside `snapshot`."""
     system = connection.system
     shape = read_shape(connection, database, table)
     if shape is None:
-        raise SourceUnready(
-            f"system {system}: there is no table {table}",
-            hint="Correct the mapping, or bring the table back.",
-            system=system,
-            table=table,
-        )
+        raise no_table(system, table)
     if not shape.key:
         raise SourceUnready(
             f"system {system}, table {table}: it has no primary key, so its rows cannot be read in order",
@@ -103,9 +105,12 @@ def read_page(connection: Connection, database: str, table: str, after: tuple[st
             table=table,
         )
     columns = ", ".join(selected(column) for column in shape.columns)
-    behind = "" if after is None else f" where {_behind(connection, shape, after)}"
+    wanted = [f"({condition})"] if condition else []
+    if after is not None:
+        wanted.append(f"({_behind(connection, shape, after)})")
+    where = f" where {' and '.join(wanted)}" if wanted else ""
     order = ", ".join(ordered(column) for column in key_columns(shape))
-    sql = f"select {columns} from {quoted_table(table, database)}{behind} order by {order} limit {int(rows_max)}"
+    sql = f"select {columns} from {quoted_table(table, database)}{where} order by {order} limit {int(rows_max)}"
     rows = _read(connection.rows(sql), shape)
     ((read_at,),) = connection.rows(_READ_AT)
     places = [index for name in shape.key if (index := shape.index(name)) is not None]

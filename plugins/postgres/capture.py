@@ -169,7 +169,7 @@ class PostgresFeed:
         lsn = resume_at(position, system=self._site.name).lsn
         self._wire.confirmed = max(self._wire.confirmed, lsn)
 
-    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Chunk:
+    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Chunk:
         """A page beside the running log; see `engine.ports.Feed.chunk`."""
         system, cluster = self._site.name, self._gatherer.cluster
         deadline = monotonic() + SETTLE_SECONDS_MAX
@@ -181,7 +181,7 @@ class PostgresFeed:
                 with translated(system, doing="read a page", table=table):
                     async with snapshot(connection, system) as view:
                         if not view.unseen(xids):
-                            page = await view.page(table, after, rows_max, self._watch.generated)
+                            page = await view.page(table, after, rows_max, self._watch.generated, condition)
                             delivery = await view.delivery()
                     if page is not None:
                         await _reach(connection, view.log_end)

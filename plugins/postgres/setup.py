@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from engine.errors import SourceUnready, SystemUnreachable
+from engine.errors import SourceUnready, SystemUnreachable, no_table
 from engine.model.change import Page
 from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Finding, Health, Role, Step
-from plugins.postgres.catalog import MARKER, Connection, joined_name, load_catalog, quoted
+from plugins.postgres.catalog import MARKER, Connection, joined_name, load_catalog, quoted, quoted_table
 from plugins.postgres.check import find_problems
 from plugins.postgres.config import PostgresConfig, publication_name, slot_name
 from plugins.postgres.connect import connected, translated
@@ -109,6 +109,19 @@ class PostgresSystem:
                 generated = frozenset("s") if publication and publication.has_generated else frozenset[str]()
                 async with snapshot(connection, self._site.name) as view:
                     return await view.page(table, after, rows_max, generated)
+
+    async def count(self, table: str, condition: str = "") -> int:
+        """Rows of the table for which the condition holds."""
+        async with connected(self._site, self._config, use="count") as connection:
+            with translated(self._site.name, doing="count rows", table=table):
+                found = (await load_catalog(connection, [table])).tables.get(table)
+                if found is None:
+                    raise no_table(self._site.name, table)
+                where = f" where ({condition})" if condition else ""
+                sql = f"select count(*) from {quoted_table(found.schema, found.table)}{where}"
+                row = await (await connection.execute(sql.encode())).fetchone()
+        assert row is not None, "an aggregate gives one row"
+        return row[0]
 
     async def health(self) -> Health:
         """The log's end, and how much of it is kept for us."""

@@ -18,7 +18,7 @@ from psycopg.adapt import AdaptersMap, Transformer
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
-from engine.errors import SourceUnready
+from engine.errors import SourceUnready, no_table
 from engine.model.change import Page
 from engine.model.table import Shape
 from engine.model.value import WireRow
@@ -62,17 +62,14 @@ class Snapshot:
             kept.byteswap()
         return kept.tobytes()
 
-    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int, generated: frozenset[str]) -> Page:
-        """Rows of `table` behind `after`, with generated columns of the kinds named."""
+    async def page(
+        self, table: str, after: tuple[str, ...] | None, rows_max: int, generated: frozenset[str], condition: str = ""
+    ) -> Page:
+        """Rows of `table` behind `after` for which `condition` holds, with generated columns of the kinds named."""
         catalog = await load_catalog(self._connection, [table])
         found, shape = catalog.tables.get(table), catalog.shape(table, generated=generated)
         if found is None or shape is None:
-            raise SourceUnready(
-                f"system {self._system}: there is no table {table}",
-                hint="Correct the mapping, or bring the table back.",
-                system=self._system,
-                table=table,
-            )
+            raise no_table(self._system, table)
         if not shape.key:
             raise SourceUnready(
                 f"system {self._system}, table {table}: it has no primary key, so its rows cannot be read in order",
@@ -88,7 +85,7 @@ class Snapshot:
                 table=table,
             )
         cursor = AsyncRawCursor(self._connection)
-        await cursor.execute(_select(found, shape, after, rows_max).encode(), list(after or ()))
+        await cursor.execute(_select(found, shape, after, rows_max, condition).encode(), list(after or ()))
         rows = _rows(cursor)
         moment = await (await self._connection.execute(_NOW)).fetchone()
         assert moment is not None, "a select without from gives one row"
@@ -129,16 +126,17 @@ def _rows(cursor: AsyncRawCursor[Any]) -> list[WireRow]:
     return transformer.load_rows(0, result.ntuples, tuple)
 
 
-def _select(table: Table, shape: Shape, after: tuple[str, ...] | None, rows_max: int) -> str:
+def _select(table: Table, shape: Shape, after: tuple[str, ...] | None, rows_max: int, condition: str) -> str:
     types = {attribute.name: attribute.type for attribute in table.attributes}
     keys = ", ".join(quoted(name) for name in shape.key)
-    behind = ""
+    wanted = [f"({condition})"] if condition else []
     if after is not None:
         # One row comparison, which an index on the key serves; a chain of "or" would not be.
         values = ", ".join(f"${n}::{types[name]}" for n, name in enumerate(shape.key, 1))
-        behind = f" where ({keys}) > ({values})"
+        wanted.append(f"({keys}) > ({values})")
     columns = ", ".join(quoted(column.name) for column in shape.columns)
-    return f"select {columns} from {quoted_table(table.schema, table.table)}{behind} order by {keys} limit {rows_max}"
+    where = f" where {' and '.join(wanted)}" if wanted else ""
+    return f"select {columns} from {quoted_table(table.schema, table.table)}{where} order by {keys} limit {rows_max}"
 
 
 _SNAPSHOT: Final = "select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text"

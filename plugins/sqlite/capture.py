@@ -74,10 +74,10 @@ class SqliteFeed:
                 return batch
             await anyio.sleep(self._config.poll_seconds)
 
-    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Chunk:
+    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Chunk:
         def read(connection: Connection) -> Chunk:
             with snapshot(connection):
-                page = read_page(connection, self._session.system, table, after, rows_max)
+                page = read_page(connection, self._session.system, table, after, rows_max, condition)
                 head = Position((journal_head(connection),))
                 marker = connection.execute("select hub, seq from concord_marker").fetchone()
             delivery = (str(marker[0]), int(marker[1])) if marker and marker[0] else None

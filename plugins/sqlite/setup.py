@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.errors import no_table
 from engine.model.change import Page
 from engine.model.position import Position
 from engine.model.table import Shape
@@ -29,7 +30,7 @@ from plugins.sqlite.catalog import (
 from plugins.sqlite.config import SqliteConfig, database_path
 from plugins.sqlite.connect import Connection, quoted, session, snapshot, transaction
 from plugins.sqlite.journal import journal_head, read_layouts
-from plugins.sqlite.snapshot import read_page
+from plugins.sqlite.snapshot import asked, read_page
 from plugins.sqlite.triggers import (
     CREATE_IDENTITY,
     CREATE_MARKER,
@@ -91,6 +92,20 @@ class SqliteSystem:
         def read(connection: Connection) -> Page:
             with snapshot(connection):
                 return read_page(connection, self.site.name, table, after, rows_max)
+
+        async with session(self.site, self.config) as opened:
+            return await opened.run(read, table)
+
+    async def count(self, table: str, condition: str = "") -> int:
+        where = f" where ({condition})" if condition else ""
+
+        def read(connection: Connection) -> int:
+            if not read_shapes(connection, [table]):
+                raise no_table(self.site.name, table)
+            with asked(self.site.name, table, condition):
+                found = connection.execute(f"select count(*) from {quoted(table)}{where}").fetchone()
+            assert found is not None, "an aggregate gives one row"
+            return int(found[0])
 
         async with session(self.site, self.config) as opened:
             return await opened.run(read, table)

@@ -7,9 +7,12 @@ their own, and `quote()` cuts a text at a NUL.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
-from engine.errors import SourceUnready
+import apsw
+
+from engine.errors import SourceUnready, no_table
 from engine.model.change import Page
 from engine.model.table import Shape
 from engine.model.value import Wire, WireRow
@@ -18,25 +21,46 @@ from plugins.sqlite.connect import Connection, quoted
 from plugins.sqlite.values import read_rows
 
 
-def read_page(connection: Connection, system: str, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
-    """Rows behind `after` in key order; call it inside a transaction."""
+def read_page(
+    connection: Connection,
+    system: str,
+    table: str,
+    after: tuple[str, ...] | None,
+    rows_max: int,
+    condition: str = "",
+) -> Page:
+    """Rows behind `after` for which `condition` holds, in key order; call it inside a transaction."""
     shapes = read_shapes(connection, [table])
     if table not in shapes:
-        raise SourceUnready(
-            f"system {system}: there is no table {table}",
-            hint="Correct the mapping, or bring the table back.",
-            system=system,
-            table=table,
-        )
+        raise no_table(system, table)
     shape = shapes[table]
-    condition, bindings = _behind(shape, [decode_key(text) for text in after or ()])
-    rest = f"from {quoted(table)} {condition} order by {column_list(shape.key)} limit {int(rows_max)}"
-    rows: list[WireRow] = read_rows(connection, (), [quoted(c.name) for c in shape.columns], rest, bindings)
+    behind, bindings = _behind(shape, [decode_key(text) for text in after or ()])
+    wanted = [text for text in (behind, condition and f"({condition})") if text]
+    where = f"where {' and '.join(wanted)}" if wanted else ""
+    rest = f"from {quoted(table)} {where} order by {column_list(shape.key)} limit {int(rows_max)}"
+    with asked(system, table, condition):
+        rows: list[WireRow] = read_rows(connection, (), [quoted(c.name) for c in shape.columns], rest, bindings)
     last = None
     if len(rows) == rows_max:
         indexes = [shape.index(name) for name in shape.key]
         last = tuple(encode_key(rows[-1][n]) for n in indexes if n is not None)
     return Page(shape=shape, rows=rows, last_key=last, read_at=time.time_ns() // 1000)
+
+
+@contextmanager
+def asked(system: str, table: str, condition: str) -> Generator[None]:
+    """What SQLite says of a person's condition becomes `SourceUnready`."""
+    try:
+        yield
+    except apsw.SQLError as error:
+        if not condition:
+            raise
+        raise SourceUnready(
+            f"system {system}, table {table}: SQLite refuses the condition: {error}",
+            hint="Correct it and ask again.",
+            system=system,
+            table=table,
+        ) from error
 
 
 def _behind(shape: Shape, key: Sequence[Wire]) -> tuple[str, list[Wire]]:
@@ -46,7 +70,7 @@ def _behind(shape: Shape, key: Sequence[Wire]) -> tuple[str, list[Wire]]:
         return "", []
     names = [quoted(name) for name in shape.key]
     if None not in key:
-        return f"where ({', '.join(names)}) > ({', '.join('?' * len(key))})", list(key)
+        return f"({', '.join(names)}) > ({', '.join('?' * len(key))})", list(key)
     alternatives: list[str] = []
     bindings: list[Wire] = []
     for n, value in enumerate(key):
@@ -57,7 +81,7 @@ def _behind(shape: Shape, key: Sequence[Wire]) -> tuple[str, list[Wire]]:
         else:
             alternatives.append(" and ".join((*same, f"{names[n]} > ?")))
             bindings.append(value)
-    return f"where {' or '.join(f'({a})' for a in alternatives)}", bindings
+    return f"({' or '.join(f'({a})' for a in alternatives)})", bindings
 
 
 def encode_key(value: Wire) -> str:

@@ -84,11 +84,20 @@ TABLE = {
     "name": "str", "table": "str", "entity": "str", "key": ["str"], "allocate": "str", "deletes": "str",
     "fields": [{"field": "str", "read": "str", "write": ["str"]}],
 }  # fmt: skip
+BACKFILL: dict[str, Any] = {
+    "id": "int", "system": "str", "table": "str", "condition": "str", "rows_per_s": "int", "state": "str",
+    "rows_read": "int", "rows_total": "int", "rate": "float", "seconds_left": None, "message": "str",
+    "created_at": "int", "changed_at": "int",
+}  # fmt: skip
 ANSWER = {"answer": "str", "daemon": None}
 DOCUMENTS: list[tuple[list[str], int, dict[str, Any]]] = [
+    (["backfill", "crm", "customers", "--throttle", "5"], 0, ANSWER),
+    (["backfill", "--pause", "1"], 0, ANSWER),
+    (["backfill"], 0, {"items": [BACKFILL], "total": "int"}),
     (["check"], 0, {"systems": ["str"], "findings": [FINDING]}),
     (["status"], 3, {
         "daemon": None, "journal": "int", "healthy": "bool", "systems": [STATUS], "remarks": [],
+        "backfills": [BACKFILL],
     }),
     (["compare"], 3, {"differences": "int", "parked": "int", "reviews": "int", "tables": [AGREEMENT]}),
     (["conflicts"], 0, {"items": [CONFLICT], "total": "int"}),

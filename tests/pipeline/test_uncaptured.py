@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from engine.hub.sqlite import memory_hub
 from engine.hub.transaction import HubTransaction
-from engine.pipeline.backfill import order_backfill
+from engine.pipeline.backfill import copy_anew
 from engine.pipeline.deliver import uncaptured
 from engine.pipeline.enroll import Enrolment, enroll
 from engine.testing.kits import ACCOUNT, KITS, PART, SITE
@@ -30,7 +30,7 @@ def test_the_order_to_read_a_table_does_not_let_it_go_yet() -> None:
         )
         held = uncaptured(tx, crm, NONE)
         assert held == {"customers"}, "a table that was truncated is captured all the same"
-        order_backfill(tx, crm)
+        copy_anew(tx, crm, crm.tables)
         assert uncaptured(tx, crm, held) == held
         for place in crm.places:
             tx.write("insert into snapshot (place, is_done) values (?, 0)", (place.id,))

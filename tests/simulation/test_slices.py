@@ -92,7 +92,9 @@ def test_slices_are_the_log(transactions: list[list[int]]) -> None:
         async with source.feed(None, SYSTEM.tables, frozenset()) as feed:
             lane = capturer(feed)
             while not batches or batches[-1].position != whole.position:
-                batches.append(await lane._receive_batch())  # pyright: ignore[reportPrivateUsage]
+                batch = await lane._receive_batch()  # pyright: ignore[reportPrivateUsage]
+                assert batch is not None, "no page is due"
+                batches.append(batch)
         return batches, whole
 
     with pytest.MonkeyPatch.context() as patch:

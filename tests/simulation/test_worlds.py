@@ -17,7 +17,7 @@ from engine.hub import recent
 from engine.hub.aside import Conflict
 from engine.hub.transaction import HubTransaction
 from engine.model.change import Batch
-from engine.pipeline import flow, gather, settle
+from engine.pipeline import copies, flow, gather, settle
 from engine.pipeline.deliver import Deliverer
 from engine.pipeline.slow import Slow
 from engine.testing.memory import MemoryDatabase
@@ -179,7 +179,9 @@ def test_a_row_that_leaves_twice_while_its_record_is_deleted() -> None:
     Simulation(8017, has_filter=True).run(LIVES)
 
 
-def test_worlds_in_which_tables_are_read_again_settle_in_agreement() -> None:
+def test_worlds_in_which_tables_are_read_again_settle_in_agreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tables of these worlds are small, and so are their pages.
+    monkeypatch.setattr(copies, "PAGE_ROWS", 3)
     run_worlds(lambda seed: Simulation(10_000 + seed, has_backfills=True), WORLDS)
 
 

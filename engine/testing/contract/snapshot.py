@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.errors import SourceUnready
 from engine.model.change import DELETE
 from engine.testing.contract import Kit, flat, texts
 
@@ -74,3 +75,35 @@ class SnapshotContract:
                         state[row[0]] = row
         expected = {str(id): (str(id), name) for id, name in kit.users.rows("select id, name from customers")}
         assert state == expected
+
+    async def test_pages_of_the_rows_for_which_a_condition_holds(self, kit: Kit) -> None:
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        kit.users.transaction(
+            *(f"insert into customers values ({n}, '{'odd' if n % 2 else 'even'}')" for n in range(1, ROWS + 1))
+        )
+        system, condition = kit.plugin.system(kit.site, kit.config), "name = 'odd' or name = 'none'"
+        assert [await system.count(table), await system.count(table, condition)] == [ROWS, (ROWS + 1) // 2]
+        found: list[str | None] = []
+        async with kit.feed(table) as feed:
+            await kit.drain(feed)
+            after = None
+            while True:
+                chunk = await feed.chunk(table, after, 4, condition)
+                found += [texts(row)[0] for row in chunk.page.rows]
+                after = chunk.page.last_key
+                if after is None:
+                    break
+        assert found == [str(n) for n in range(1, ROWS + 1, 2)]
+
+    async def test_a_condition_that_the_system_will_not_have_is_told(self, kit: Kit) -> None:
+        """Once and for all: trying it again would not help."""
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        with pytest.raises(SourceUnready, match="customers"):
+            await kit.plugin.system(kit.site, kit.config).count(table, "nope = 1")
+        async with kit.feed(table) as feed:
+            with pytest.raises(SourceUnready, match="customers"):
+                await feed.chunk(table, None, 10, "nope = 1")
+            kit.users.transaction("insert into customers values (1, 'still read')")
+            assert flat(await kit.drain(feed), table)
