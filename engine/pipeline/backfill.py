@@ -2,8 +2,8 @@
 a while, is found by looking.
 
 The copy is the same as the first one: rows that are known and unchanged change nothing, others are changes made at the
-time of the look, those of a `Backfill` at the time when it was asked for. Rows that were deleted meanwhile are not found
-so; `concord compare` shows their records as missing.
+time of the look, those of a `Backfill` at the time when it was asked for. Rows that were deleted meanwhile are not
+found so; `concord compare` shows their records as missing.
 
 A system whose log is lost, and a table that is held, begin anew as if they had never been copied. Else it is a
 `Backfill`: of one table, or of some of its rows, as slow as wanted, paused and gone on with, while all else goes on.
