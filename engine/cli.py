@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from engine.commands import deciding, demo, meaning, mending, prepare, running
+from engine.commands import deciding, demo, meaning, mending, prepare, running, schema
 from engine.commands.output import EXIT_HELP, Exit, say
 
 app = typer.Typer(
@@ -55,6 +55,7 @@ app.add_typer(deciding.parked_app, name="parked")
 app.add_typer(deciding.review_app, name="review")
 app.command("rewrite")(mending.rewrite)
 app.command("backfill")(mending.backfill)
+app.add_typer(schema.schema_app, name="schema")
 app.command("explain")(deciding.explain)
 app.command("plugins")(prepare.plugins)
 app.command("dictionary")(meaning.dictionary)

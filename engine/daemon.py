@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import anyio
@@ -50,6 +50,8 @@ class Ending:
     halted: list[Lane] = field(default_factory=lambda: [])
     is_drained: bool = True
     signal: int | None = None
+    is_reload: bool = False
+    """It is to begin again, with its files as they are now."""
 
 
 class Daemon:
@@ -66,6 +68,8 @@ class Daemon:
         rng: random.Random | None = None,
     ) -> None:
         self.hub = hub
+        self.check_files: Callable[[], object] | None = None
+        """Raises what is wrong with configuration, dictionary and mappings as their files are now."""
         self._rng = rng or random.Random()
         self.retention = int(retention_days * 86_400_000_000)
         self.topology = topology
@@ -134,6 +138,18 @@ class Daemon:
         self.log.event("daemon.stopped", halted=len(self._ending.halted), is_drained=self._ending.is_drained)
         return self._ending
 
+    def reload(self) -> None:
+        """Stop, to begin again with the files as they are now; where they are wrong, say so and go on with the old."""
+        try:
+            if self.check_files is not None:
+                self.check_files()
+        except ConcordError as trouble:
+            self.log.event("daemon.not_reloaded", code=trouble.code, error=trouble.message, hint=trouble.hint)
+            return
+        self.log.event("daemon.reloading")
+        self._ending.is_reload = True
+        self.stop()
+
     def stop(self) -> None:
         """Drain: stop capturing, deliver what the journal holds, end."""
         self._drain.set()
@@ -167,6 +183,8 @@ class Daemon:
                     done = await self.hub.transact(lambda tx: answer_requests(tx, self.topology))
                     self.signals.journal.ring()
                     self.log.event("request.answered", count=done.count)
+                    if done.is_reload:
+                        self.reload()
                     for lane in self.lanes:
                         part = lane.member.part
                         # A target that is held may be about to halt only.
@@ -290,10 +308,14 @@ class Daemon:
             self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
 
     async def _watch_signals(self, *, task_status: TaskStatus[None]) -> None:
-        """SIGTERM or the first SIGINT drains, the second SIGINT stops now; what is cut off is done at the next run."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        """SIGTERM or the first SIGINT drains, the second SIGINT stops now; what is cut off is done at the next run.
+        SIGHUP begins again with the files as they are now."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             task_status.started()
             async for number in signals:
+                if number == signal.SIGHUP:
+                    self.reload()
+                    continue
                 if self._drain.is_set() and number == signal.SIGINT:
                     self._ending.signal = number
                     self._ending.is_drained = False

@@ -15,16 +15,19 @@ from engine.errors import ConcordError, NotNow, Unknown, no_such
 from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE
 from engine.model.record import Entry, Value, bits
+from engine.model.table import Shape
 from engine.pipeline.again import append_again
 from engine.pipeline.backfill import copy_anew, order_backfill
 from engine.pipeline.gather import document
 from engine.pipeline.settle import has_left, retry
+from engine.pipeline.shapes import know
 from engine.pipeline.slow import Slow
 from engine.pipeline.topology import PlacePart, SystemPart, Topology
 from engine.ports import KeyRule
 
 BACKFILL = "backfill"
 BACKFILL_STATE = "backfill.state"
+SCHEMA_ACK = "schema.ack"
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -40,6 +43,7 @@ class Wish(msgspec.Struct, frozen=True):
     condition: str = ""
     rows_per_s: int | None = None
     rows_total: int | None = None
+    shapes: tuple[Shape, ...] = ()
 
 
 _decode_wish = msgspec.msgpack.Decoder(Wish).decode
@@ -64,6 +68,8 @@ class Answered:
 
     count: int = 0
     read_again: set[str] = field(default_factory=lambda: set())
+    is_reload: bool = False
+    """The daemon is to begin again with its files as they are now."""
 
 
 def answer_requests(tx: HubTransaction, topology: Topology) -> Answered:
@@ -76,6 +82,7 @@ def answer_requests(tx: HubTransaction, topology: Topology) -> Answered:
         try:
             answer, hint, code = carry_out(tx, topology, wish, actor), "", None
             answered.read_again.update(_read_again(tx, topology, wish))
+            answered.is_reload = answered.is_reload or wish.action == SCHEMA_ACK
         except ConcordError as error:
             answer, hint, code = error.message, error.hint, error.code
         tx.write(
@@ -351,6 +358,15 @@ def _set_backfill_state(tx: HubTransaction, topology: Topology, wish: Wish) -> s
     return f"backfill {wish.id} of table {table} {means[wish.choice]}"
 
 
+def _acknowledge(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
+    """The shapes are taken as known. Whoever asks has seen that the mapping, as its file is now, fits them."""
+    part = named_system(topology, wish.choice)
+    for shape in wish.shapes:
+        know(tx, part, shape.name, shape)
+    names = ", ".join(shape.name for shape in wish.shapes)
+    return f"{part.name}: {names} {'is' if len(wish.shapes) == 1 else 'are'} acknowledged as they are now"
+
+
 def named_table(part: SystemPart, name: str) -> str:
     """A mapped table of the system, which may be named without its schema. Raises `Unknown`."""
     found = [table for table in part.tables if name in (table, table.rpartition(".")[2])]
@@ -378,4 +394,5 @@ ACTIONS: dict[str, Callable[[HubTransaction, Topology, Wish], str]] = {
     "conflict.choose": _choose,
     BACKFILL: _backfill,
     BACKFILL_STATE: _set_backfill_state,
+    SCHEMA_ACK: _acknowledge,
 }

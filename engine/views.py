@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from engine.errors import Unknown, no_such
+from engine.errors import TableHeld, Unknown, no_such
 from engine.hub.transaction import HubTransaction
 from engine.model.record import CHANGE, Entry, Value, bits
-from engine.pipeline.topology import Topology
+from engine.pipeline.topology import SystemPart, Topology
 
 
 class StatusRow(msgspec.Struct, kw_only=True):
@@ -162,6 +162,19 @@ def backfills(tx: HubTransaction, limit: int = 50, *, only_open: bool = False) -
     return found
 
 
+def rows_set_aside(tx: HubTransaction, part: SystemPart) -> dict[str, int]:
+    """How many rows of each table wait because the mapping did not fit the table."""
+    tables = {place.id: place.place.table for place in part.places}
+    found: dict[str, int] = {}
+    for place, count in tx.rows(
+        "select place, count(*) from parked where system = ? and direction = 'source' and code = ? group by place",
+        (part.id, TableHeld.code),
+    ):
+        if place in tables:
+            found[tables[place]] = found.get(tables[place], 0) + count
+    return found
+
+
 def count_backfills(tx: HubTransaction) -> int:
     return tx.rows("select count(*) from backfill")[0][0]
 
@@ -201,7 +214,10 @@ def status(tx: HubTransaction, topology: Topology) -> list[StatusRow]:
                 reviews=_count(tx, "review where decided_at is null and system = ?", part.id),
                 errors=[text for text in (row[11], row[13]) if text],
                 held=[f"{text}\n{hint}" for text, hint in tx.rows(
-                    "select message, hint from held where system = ? order by name", (part.id,))],
+                    "select message, hint from held where system = ? order by name", (part.id,))]
+                + [f"system {part.name}, table {table}: its mapping does not fit, rows that wait: {count:,}\n"
+                   f"`concord schema list {part.name}` says what has changed."
+                   for table, count in sorted(rows_set_aside(tx, part).items())],
                 copied=f"{len(copied)}/{len(places)}" if part.is_source else "-",
             )
         )  # fmt: skip

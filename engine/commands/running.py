@@ -52,7 +52,8 @@ def run(
     """Run the daemon: capture, resolve and deliver until told to stop.
 
     SIGTERM, or Ctrl-C once, stops reading, delivers what the journal holds and ends; Ctrl-C twice ends now. Nothing is
-    lost either way: it goes on from where it was. Log lines go to stderr.
+    lost either way: it goes on from where it was. SIGHUP begins again with configuration, dictionary and mappings as
+    their files are now, if these have no mistakes. Log lines go to stderr.
 
     With --once a system that does not answer is tried for about a minute, with growing pauses; then its lane is halted.
 
@@ -87,7 +88,7 @@ def _halted_code(ending: Ending) -> Exit:
 
 
 async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending:
-    from engine.assemble import open_daemon
+    from engine.assemble import load_meaning, open_daemon
     from engine.config.load import load_config
     from engine.telemetry.log import Log
 
@@ -98,9 +99,13 @@ async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending
     gc.collect()
     gc.freeze()
     gc.set_threshold(500_000, 20, 100)
-    config = load_config(file)
-    async with open_daemon(config, Log(format=log_format, level=level)) as daemon:
-        return await daemon.run(until_settled=is_once, attempts_max=ONCE_ATTEMPTS_MAX if is_once else None)
+    log = Log(format=log_format, level=level)
+    while True:
+        async with open_daemon(load_config(file), log) as daemon:
+            daemon.check_files = lambda: load_meaning(load_config(file))
+            ending = await daemon.run(until_settled=is_once, attempts_max=ONCE_ATTEMPTS_MAX if is_once else None)
+        if not ending.is_reload or ending.signal is not None:
+            return ending
 
 
 def status(

@@ -23,6 +23,7 @@ from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered, Deliverer
 from engine.pipeline.resolve import NEVER
 from engine.pipeline.settle import SHAPE_CODES, has_left, make_due, retry_due
+from engine.pipeline.shapes import note_shapes
 from engine.pipeline.signals import Signals
 from engine.pipeline.topology import SystemPart, Topology
 from engine.ports import Source, System, Target
@@ -85,7 +86,12 @@ async def run_source(flow: Flow, part: SystemPart, system: System, source: Sourc
 async def _replay(flow: Flow, part: SystemPart, system: System) -> dict[str, Shape]:
     """Read what could not be read again, now that tables or mapping may be other ones. Returns the tables' shapes."""
     shapes = await system.shapes(part.tables)
-    counts = await flow.hub.transact(lambda tx: replay_parked(tx, flow.topology, part, shapes))
+
+    def replay(tx: HubTransaction) -> Counts:
+        note_shapes(tx, part, shapes)
+        return replay_parked(tx, flow.topology, part, shapes)
+
+    counts = await flow.hub.transact(replay)
     if counts.entries:
         flow.signals.journal.ring()
     return shapes
@@ -100,6 +106,8 @@ async def run_target(flow: Flow, part: SystemPart, system: System, target: Targe
         flow.hooks.claimed(part)
         # Whoever starts a lane again has mended something; what is parked need not wait for its next turn.
         await flow.hub.transact(lambda tx: make_due(tx, part))
+        if not part.is_source:
+            await flow.hub.transact(lambda tx: note_shapes(tx, part, shapes))
         flow.signals.cursor[part.id].ring()
         await _wait_copied(flow, part)
         if part.is_source:

@@ -16,6 +16,8 @@ Fact = str | int | float | bool | None
 
 EVENTS: Final[dict[str, tuple[int, str]]] = {
     "daemon.started": (logging.INFO, "the daemon runs"),
+    "daemon.reloading": (logging.INFO, "it begins again, with its files as they are now"),
+    "daemon.not_reloaded": (logging.ERROR, "its files have mistakes; it goes on with what it has read before"),
     "daemon.draining": (logging.INFO, "told to stop; delivering what the journal holds"),
     "daemon.stopped": (logging.INFO, "the daemon ended"),
     "lane.started": (logging.INFO, "a lane opens its connection"),

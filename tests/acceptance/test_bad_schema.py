@@ -137,6 +137,11 @@ def test_a_column_renamed_at_a_source_parks_its_rows_until_mapping_and_table_fit
     trouble.check_told(row["message"], "public.renamed", "size", "crm.toml")
     trouble.check_told(row["hint"], "mapping")
     check_calm(trouble, "renamed")
+    listed = trouble.concord("schema", "list", code=3).stdout
+    renamed = "column size is gone, perhaps it is extent now"
+    trouble.check_told(listed, renamed, "column extent (integer) has come", "does not fit", "crm.toml")
+    refused = trouble.concord("schema", "ack", "crm", code=5).stderr
+    trouble.check_told(refused, "does not fit", "table public.renamed", "no column 'size'", "crm.toml")
     trouble.ask("crm", "alter table renamed rename column extent to size")
     trouble.run("crm", "update renamed set name = name where id = 'before'")
     # What the row has under the old name may be the value of the new one, or not.
@@ -149,16 +154,19 @@ def test_a_column_renamed_at_a_source_parks_its_rows_until_mapping_and_table_fit
     trouble.wait_unparked("r1")
 
 
-def test_a_column_that_is_mended_in_the_mapping_is_read_after_a_restart(trouble: Trouble) -> None:
+def test_a_column_that_is_mended_in_the_mapping_is_read_when_that_is_acknowledged(trouble: Trouble) -> None:
     trouble.ask("crm", "alter table retyped rename column size to extent")
     trouble.run("crm", "insert into retyped (id, name, extent) values ('r2', 'kestrel r2', 717171)")
     trouble.wait_parked("crm", "r2")
     mapping = trouble.field.directory / "crm.toml"
     head, tail = mapping.read_text().split('entity = "retyped"')
     mapping.write_text(head + 'entity = "retyped"' + tail.replace('size = "size"', 'size = "extent"', 1))
-    trouble.restart()
+    told = trouble.concord("schema", "ack", "crm", "retyped").stdout
+    trouble.check_told(told, "public.retyped is acknowledged")
     wait(trouble, "retyped", "r2")
     trouble.wait_unparked("r2")
+    assert "daemon.reloading" in trouble.field.log()
+    trouble.check_told(trouble.concord("schema", "list").stdout, "all mapped tables are as known")
 
 
 def test_a_column_that_gets_another_type_is_followed_or_parks_what_does_not_fit(trouble: Trouble) -> None:
@@ -173,6 +181,10 @@ def test_a_column_that_gets_another_type_is_followed_or_parks_what_does_not_fit(
     trouble.run("crm", "update widened set size = '5' where id = 'w2'")
     wait(trouble, "widened", "w2")
     trouble.wait_unparked("w2")
+    listed = trouble.concord("schema", "list", "crm").stdout
+    trouble.check_told(listed, "column size is text and was integer", "concord schema ack crm public.widened")
+    trouble.concord("schema", "ack", "crm")
+    trouble.check_told(trouble.concord("schema", "list").stdout, "all mapped tables are as known")
 
 
 def test_a_target_table_that_is_away_parks_its_records_until_it_is_back(trouble: Trouble) -> None:

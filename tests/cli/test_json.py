@@ -94,6 +94,8 @@ DOCUMENTS: list[tuple[list[str], int, dict[str, Any]]] = [
     (["backfill", "crm", "customers", "--throttle", "5"], 0, ANSWER),
     (["backfill", "--pause", "1"], 0, ANSWER),
     (["backfill"], 0, {"items": [BACKFILL], "total": "int"}),
+    (["schema", "list"], 0, {"items": [], "total": "int"}),
+    (["schema", "ack", "crm", "customers"], 0, ANSWER),
     (["check"], 0, {"systems": ["str"], "findings": [FINDING]}),
     (["status"], 3, {
         "daemon": None, "journal": "int", "healthy": "bool", "systems": [STATUS], "remarks": [],
