@@ -12,13 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from typer.testing import CliRunner
 
+from engine.cli import app
 from engine.hub.sqlite import lock_owner
 from engine.testing.mariadb import MariadbServer
 from engine.testing.postgres import PostgresServer
@@ -257,11 +259,19 @@ class Field:
                 self.server.drop_database(self.database(system))
 
     def concord(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run one command to its end."""
-        command = [sys.executable, "-m", "engine.cli", *arguments]
-        return subprocess.run(
-            command, cwd=self.directory, capture_output=True, text=True, timeout=timeout, env=self._environment()
-        )
+        """Run one command to its end: in this process, since another one would import for longer than most tests last.
+        Not the daemon, and not where users have files open by another SQLite library than ours: two of them in one
+        process take each other's locks away (https://www.sqlite.org/howtocorrupt.html, 2.2.1)."""
+        if arguments[0] == "run" or self.files:
+            command = [sys.executable, "-m", "engine.cli", *arguments]
+            return subprocess.run(
+                command, cwd=self.directory, capture_output=True, text=True, timeout=timeout, env=self._environment()
+            )
+        with chdir(self.directory):
+            result = CliRunner(env=self.environment).invoke(app, arguments)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
     def start_daemon(self, *arguments: str, is_awaited: bool = False) -> subprocess.Popen[bytes]:
         """`concord run` in the background; its log is appended to daemon.log. `is_awaited`: not before it owns the hub,
