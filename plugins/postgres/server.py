@@ -45,8 +45,10 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """A table in a publication. `columns`: None where all are published."""
+    """A table in a publication. `id`: the object id of its membership, another one when it is taken out and put back; 0
+    where it is published with its schema, or with all tables. `columns`: None where all are published."""
 
+    id: int
     row_filter: str | None
     columns: tuple[str, ...] | None
 
@@ -126,8 +128,8 @@ async def load_publication(connection: Connection, name: str) -> Publication | N
         return None
     publication: dict[str, Any] = row[0]
     tables: dict[tuple[str, str], Published] = {}
-    for schema, table, row_filter, columns in await (await connection.execute(_PUBLISHED, [name])).fetchall():
-        tables[schema, table] = Published(row_filter=row_filter, columns=tuple(columns) if columns else None)
+    for schema, table, id, row_filter, columns in await (await connection.execute(_PUBLISHED, [name])).fetchall():
+        tables[schema, table] = Published(id=id, row_filter=row_filter, columns=tuple(columns) if columns else None)
     return Publication(
         id=int(publication["oid"]),
         name=name,
@@ -183,7 +185,7 @@ from pg_catalog.pg_publication p where pubname = %s
 
 # pg_publication_tables names all columns where no list was given; prattrs tells the two apart, since PostgreSQL 15.
 _PUBLISHED: Final = """
-select t.schemaname, t.tablename, to_jsonb(t) ->> 'rowfilter',
+select t.schemaname, t.tablename, coalesce(r.oid, 0)::bigint, to_jsonb(t) ->> 'rowfilter',
   case when to_jsonb(r) ->> 'prattrs' is not null
        then array(select jsonb_array_elements_text(to_jsonb(t) -> 'attnames')) end
 from pg_catalog.pg_publication_tables t

@@ -8,6 +8,7 @@ look at the catalogue finds out. Either becomes an event.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from engine.errors import SourceUnready
 from engine.model.change import EventKind
@@ -37,6 +38,7 @@ class Watch:
         self._publication: Publication | None = None
         self._relations: dict[str, tuple[RelationMessage, Relation]] = {}
         self._gone: dict[str, EventKind] = {}
+        self._members: dict[str, int] = {}
 
     @property
     def tables(self) -> list[str]:
@@ -59,6 +61,10 @@ class Watch:
                 gone = EventKind.DROPPED
             elif place not in published or published[place].row_filter:
                 gone = EventKind.UNPUBLISHED
+            elif self._members.setdefault(name, published[place].id) != published[place].id:
+                self._members[name] = published[place].id
+                if name not in self._gone:
+                    self._gatherer.event(EventKind.UNPUBLISHED, name, detail=_WAS_AWAY)
             if gone is not None and self._gone.get(name) is not gone:
                 self._gatherer.event(gone, name, detail=self._detail(gone, place))
             if gone is None:
@@ -141,6 +147,9 @@ class Watch:
             drop = f"alter publication {publication} drop table {table};"
             return f"The publication filters its rows. Run: {drop} alter publication {publication} add table {table};"
         return f"Run: alter publication {publication} add table {table};"
+
+
+_WAS_AWAY: Final = "It was taken out of the publication and put back: what changed in between was not sent"
 
 
 def _outsider(sent: RelationMessage, message: bytes) -> Relation:

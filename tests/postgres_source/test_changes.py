@@ -221,6 +221,34 @@ async def test_tables_that_vanish_or_are_taken_out_are_told_once(world: World) -
     assert not [segment for batch in later for segment in batch.segments]
 
 
+async def test_a_table_that_was_taken_out_and_put_back_between_two_looks_is_told(world: World) -> None:
+    world.run("create table t (id int primary key)", "create table u (id int primary key)")
+    await world.setup("t", "u")
+    async with world.feed("t", "u") as feed:
+        assert isinstance(feed, PostgresFeed)
+        await feed.look()
+        world.run(
+            "alter publication concord_crm drop table t",
+            "insert into t values (1)",
+            "alter publication concord_crm add table t",
+        )
+        await feed.look()
+        batches = await drain(feed, world.end())
+        await feed.look()
+        # That it is put back after it was told to be away is the cure, and told once.
+        world.run("alter publication concord_crm drop table u")
+        await feed.look()
+        world.run("alter publication concord_crm add table u")
+        await feed.look()
+        batches += await drain(feed, world.end())
+    events = [event for batch in batches for segment in batch.segments for event in segment.events]
+    assert [(event.kind, event.table) for event in events] == [
+        (EventKind.UNPUBLISHED, "t"),
+        (EventKind.UNPUBLISHED, "u"),
+    ]
+    assert "put back" in events[0].detail
+
+
 @pytest.mark.parametrize(
     "change", ["drop table concord.marker", "set (publish = 'insert')", "set (publish = 'insert, delete, truncate')"]
 )
