@@ -213,17 +213,24 @@ def need_hub(path: Path) -> None:
 
 @contextmanager
 def read_hub(path: Path) -> Generator[Database]:
-    """A read-only connection beside a running daemon. Raises `HubError` when there is no hub yet."""
+    """A read-only connection beside a running daemon. Raises `HubError` when there is no hub yet, or an older one."""
     need_hub(path)
     with translated(path):
         connection = connect(path, read_only=True)
         try:
             # One snapshot for all queries of a command: its numbers agree with each other.
             connection.execute("begin")
-            if connection.execute("pragma user_version").fetchone() == (0,):
+            (version,) = connection.execute("pragma user_version").fetchone() or (0,)
+            if version == 0:
                 if connection.execute("select count(*) from sqlite_schema").fetchone() == (0,):
                     raise HubError(f"the hub {path} is being made", hint="Try again in a moment.")
                 raise HubCorrupt(f"{path} is no hub", hint="Point [hub] path at the hub's file.")
+            latest = migrations()[-1].number
+            if version < latest:
+                raise HubError(
+                    f"the hub {path} has schema version {version}, which this Concord reads only when it is {latest}",
+                    hint="Start the daemon of this version: it brings the hub up to date.",
+                )
             yield connection
         finally:
             connection.close()

@@ -17,8 +17,5 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def field(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Field]:
     made = Field(postgres_server, tmp_path, f"field{next(_numbers)}")
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()

@@ -192,6 +192,15 @@ class Field:
             file.execute("pragma foreign_keys = on")
             yield Application(file, is_file=True)
 
+    @contextmanager
+    def standing(self) -> Generator[None]:
+        """The databases and files are there; what is left running ends with them."""
+        self.create()
+        try:
+            yield
+        finally:
+            self.drop()
+
     def create(self) -> None:
         self.directory.mkdir(exist_ok=True)
         (self.directory / "dictionary.toml").write_text(self.dictionary)
@@ -272,6 +281,11 @@ class Field:
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+    def settle(self) -> None:
+        """Run the daemon until everything that stands in the logs is delivered."""
+        ended = self.concord("run", "--once", "--log-level", "warning")
+        assert ended.returncode == 0, ended.stderr
 
     def start_daemon(self, *arguments: str, is_awaited: bool = False) -> subprocess.Popen[bytes]:
         """`concord run` in the background; its log is appended to daemon.log. `is_awaited`: not before it owns the hub,

@@ -25,8 +25,7 @@ def trouble(postgres_server: PostgresServer) -> Iterator[Trouble]:
         field = Field(
             postgres_server, Path(directory), "files", files=frozenset(("crm",)), encodings={"erp": "SQL_ASCII"}
         )
-        field.create()
-        try:
+        with field.standing():
             made = Trouble(field)
             made.secrets |= {"kestrel", "\\xe9"}
             made.concord("setup")
@@ -35,8 +34,6 @@ def trouble(postgres_server: PostgresServer) -> Iterator[Trouble]:
             yield made
             assert made.stop() == 0
             made.check_agreement()
-        finally:
-            field.drop()
 
 
 def add(trouble: Trouble, key: str, *, rows: int = 1) -> None:

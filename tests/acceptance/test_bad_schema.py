@@ -57,8 +57,7 @@ def trouble(postgres_server: PostgresServer) -> Iterator[Trouble]:
             dictionary=DICTIONARY,
             shapes={"crm": SHAPE, "erp": SHAPE},
         )
-        field.create()
-        try:
+        with field.standing():
             made = Trouble(field)
             made.secrets |= {"kestrel", "717171"}
             made.concord("setup")
@@ -69,8 +68,6 @@ def trouble(postgres_server: PostgresServer) -> Iterator[Trouble]:
             yield made
             assert made.stop() == 0
             made.check_agreement()
-        finally:
-            field.drop()
 
 
 def put(trouble: Trouble, table: str, key: str, *, rows: int = 1) -> None:

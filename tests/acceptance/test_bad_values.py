@@ -139,8 +139,7 @@ def trouble(postgres_server: PostgresServer) -> Iterator[Trouble]:
             dictionary=DICTIONARY,
             shapes={"crm": LOOSE, "fsm": MIDDLE, "erp": STRICT},
         )
-        field.create()
-        try:
+        with field.standing():
             made = Trouble(field)
             made.concord("setup")
             made.start()
@@ -148,8 +147,6 @@ def trouble(postgres_server: PostgresServer) -> Iterator[Trouble]:
             yield made
             assert made.stop() == 0
             made.check_agreement()
-        finally:
-            field.drop()
 
 
 def put(trouble: Trouble, key: str, **values: object) -> None:

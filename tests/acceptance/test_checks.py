@@ -95,11 +95,8 @@ def field(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFact
         dictionary=DICTIONARY,
         shapes={"crm": CRM, "fsm": FSM, "erp": ERP},
     )
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
 
 
 def findings(field: Field, *systems: str) -> list[dict[str, Any]]:

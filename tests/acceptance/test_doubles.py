@@ -38,16 +38,8 @@ SHAPES = {
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[Field]:
     made = Field(None, tmp_path, "doubles", files=frozenset(("crm", "fsm", "erp")), shapes=SHAPES)
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
-
-
-def settle(field: Field) -> None:
-    ended = field.concord("run", "--once", "--log-level", "warning")
-    assert ended.returncode == 0, ended.stderr
 
 
 def hub_rows(field: Field, sql: str) -> list[tuple[Any, ...]]:
@@ -67,7 +59,7 @@ def wait_captured(field: Field, rows: int) -> None:
 def enter_at_once(field: Field, crm: Application, fsm: Application, emails: list[str], clients: list[str]) -> None:
     """The CRM's users enter customers and their sites, those of the FSM clients, and neither knows of the other's."""
     assert field.concord("setup").returncode == 0
-    settle(field)
+    field.settle()
     daemon = field.start_daemon("--log-level", "warning", is_awaited=True)
     fsm.run("begin immediate")
     with crm.transaction():
@@ -88,7 +80,7 @@ def test_customers_entered_in_two_systems_at_once_are_there_once(files: Field) -
     emails = [f"e{n}@example.org" for n in range(CUSTOMERS)]
     with files.application("crm") as crm, files.application("fsm") as fsm:
         enter_at_once(files, crm, fsm, emails, emails)
-        settle(files)
+        files.settle()
         assert hub_rows(files, "select count(*) from alias") == [(CUSTOMERS,)], "the deliveries did not wait"
         found = fsm.run("select mail, label from client left join place using (client_no) order by client_no")
         assert found == [(email, f"L{n}") for n, email in enumerate(emails)]
@@ -99,13 +91,13 @@ def test_customers_entered_in_two_systems_at_once_are_there_once(files: Field) -
 def test_a_row_that_came_while_a_person_decides_is_one_too_many(files: Field) -> None:
     with files.application("crm") as crm, files.application("fsm") as fsm:
         enter_at_once(files, crm, fsm, ["same@example.org", "same@example.org"], ["same@example.org"])
-        settle(files)
+        files.settle()
         (review,) = json.loads(files.concord("review", "list", "--json").stdout)["items"]
         assert fsm.run("select count(*) from client") == [(3,)], "both candidates came beside the row in question"
         ((mine,),) = fsm.run("select client_no from client where title = 'as they say'")
         linked = files.concord("review", "link", str(review["id"]), str(max(review["candidates"])[0]))
         assert linked.returncode == 0, linked.stderr
-        settle(files)
+        files.settle()
         found = fsm.run("select client_no, tel, label from client left join place using (client_no) order by label")
         assert [label for _, _, label in found] == ["L0", "L1"], found
         assert mine in {number for number, _, _ in found}, "the users' own row stays"

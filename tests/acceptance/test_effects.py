@@ -21,11 +21,6 @@ execute function mark();
 """
 
 
-def settle(field: Field) -> None:
-    ended = field.concord("run", "--once", "--log-level", "warning")
-    assert ended.returncode == 0, ended.stderr
-
-
 def differences(field: Field) -> int:
     return json.loads(field.concord("compare", "--json").stdout)["differences"]
 
@@ -39,12 +34,12 @@ def test_what_a_systems_triggers_make_of_a_delivery_is_kept(field: Field) -> Non
             "insert into customers values ('c1', '  Kiln Bakery ', 'k@example.org', '1', 100, 'Mill Lane', 'Ash')"
         )
         crm.execute("insert into locations values ('s1', 'c1', 'Yard')")
-        settle(field)
+        field.settle()
         crm.execute("update customers set phone = '2' where id = 'c1'")
-        settle(field)
+        field.settle()
         assert crm.execute("select company_name, phone from customers").fetchone() == ("  Kiln Bakery ", "2")
         crm.execute("update customers set city = 'Oak' where id = 'c1'")
-        settle(field)
+        field.settle()
         assert crm.execute("select label from locations").fetchone() == ("Yard (moved)",)
     with field.connect("fsm") as fsm:
         assert fsm.execute("select title, tel, addr_city from client").fetchone() == ("Kiln Bakery", "2", "Oak")
@@ -59,14 +54,14 @@ def test_what_triggers_make_of_a_delivery_that_is_read_in_parts_is_no_change(fie
     with field.connect("fsm") as connection:
         connection.execute(TRIGGERS.encode())
     assert field.concord("setup").returncode == 0
-    settle(field)
+    field.settle()
     with field.connect("crm") as crm:
         crm.execute(
             "insert into customers (id, company_name, email)"
             " select 'c' || n, ' Kiln Bakery ' || n || ' ', n || '@example.org' from generate_series(1, 12000) n"
         )
-        settle(field)
-        settle(field)
+        field.settle()
+        field.settle()
         found = crm.execute("select count(*) from customers where company_name like '% '").fetchone()
         assert found == (12_000,)
     with field.connect("fsm") as fsm:
@@ -81,10 +76,10 @@ def test_rows_that_a_cascade_deletes_inside_our_delivery_are_deleted_everywhere(
         crm.execute("alter table locations drop constraint locations_customer_fkey")
         crm.execute("insert into customers (id, company_name, email) values ('c1', 'Kiln Bakery', 'k@example.org')")
         crm.execute("insert into locations values ('s1', 'c1', 'Yard')")
-        settle(field)
+        field.settle()
         # The CRM forgets the site; the field-service system and the ERP delete it with its client.
         crm.execute("delete from customers where id = 'c1'")
-        settle(field)
+        field.settle()
         assert crm.execute("select count(*) from locations").fetchone() == (0,)
     for system in ("fsm", "erp"):
         with field.connect(system) as connection:

@@ -63,11 +63,8 @@ def parties(request: pytest.FixtureRequest, postgres_server: PostgresServer, tmp
     made = Field(
         postgres_server, tmp_path, f"filters_{request.param}", files=files, shapes={"crm": Shape(SCHEMA, mapping)}
     )
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
 
 
 @dataclass
@@ -116,23 +113,18 @@ class Clerk:
             self.crm.run(f"update party set {column} = ? where id = ?", f"crm {self.rng.random()}", id)
 
 
-def settle(field: Field) -> None:
-    ended = field.concord("run", "--once", "--log-level", "warning")
-    assert ended.returncode == 0, ended.stderr
-
-
 def test_a_row_that_takes_no_part_is_left_alone_and_brought_up_to_date_when_it_does_again(parties: Field) -> None:
     assert parties.concord("setup").returncode == 0
     with parties.application("crm") as crm, parties.application("fsm") as fsm:
         crm.run("insert into party (id, kind, title, phone, city) values ('p', 'customer', 'Kiln', '1', 'Ash')")
-        settle(parties)
+        parties.settle()
         crm.run("update party set kind = 'prospect' where id = 'p'")
-        settle(parties)
+        parties.settle()
         fsm.run("update client set tel = '2'")
-        settle(parties)
+        parties.settle()
         assert crm.run("select phone from party") == [("1",)], "a row that takes no part is not ours to write"
         crm.run("update party set kind = 'customer', city = 'Oak' where id = 'p'")
-        settle(parties)
+        parties.settle()
         assert crm.run("select kind, title, phone, city from party") == [("customer", "Kiln", "2", "Oak")]
         assert fsm.run("select title, tel, addr_city from client") == [("Kiln", "2", "Oak")]
     assert parties.concord("compare").returncode == 0
@@ -178,32 +170,29 @@ def test_a_row_whose_long_text_is_not_logged_waits_until_it_is_read(
     postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
     made = Field(postgres_server, tmp_path, "partial", systems=("crm", "erp"), shapes={"crm": Shape(SCHEMA, MAPPING)})
-    made.create()
-    try:
+    with made.standing():
         assert made.concord("setup").returncode == 0
         # Longer than what PostgreSQL keeps in the row, however well it compresses.
         city = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=20_000))
         with made.application("crm") as crm, made.application("erp") as erp:
             crm.run("insert into party (id, kind, title, city) values ('p', 'prospect', 'Kiln', ?)", city)
             crm.run("insert into party (id, kind, title) values ('q', 'customer', 'Ash')")
-            settle(made)
+            made.settle()
             crm.run("update party set kind = 'customer' where id = 'p'")
-            settle(made)
+            made.settle()
             assert erp.run("select title, addr_city from client") == [("Ash", None)]
             (parked,) = json.loads(made.concord("parked", "list", "--json").stdout)["items"]
             assert "does not tell its city" in parked["message"]
             assert made.concord("backfill", "crm").returncode == 0
-            settle(made)
+            made.settle()
             assert erp.run("select title, addr_city from client order by title") == [("Ash", None), ("Kiln", city)]
             # While it takes no part it is edited, and comes back by a change that does not tell.
             crm.run("update party set kind = 'prospect' where id = 'p'")
             crm.run("update party set city = ? where id = 'p'", city[::-1])
             crm.run("update party set kind = 'customer' where id = 'p'")
-            settle(made)
+            made.settle()
             assert made.concord("backfill", "crm").returncode == 0
-            settle(made)
+            made.settle()
             assert erp.run("select addr_city from client where title = 'Kiln'") == [(city[::-1],)]
         assert made.concord("parked", "list").returncode == 0
         assert made.concord("compare").returncode == 0
-    finally:
-        made.drop()

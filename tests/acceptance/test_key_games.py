@@ -43,11 +43,8 @@ def games(request: pytest.FixtureRequest, postgres_server: PostgresServer, tmp_p
         postgres_server, tmp_path, f"games_{request.param}", files=frozenset(files),
         shapes={"crm": Shape(SCHEMA, mapping)},
     )  # fmt: skip
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
 
 
 @dataclass

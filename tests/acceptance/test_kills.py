@@ -33,22 +33,16 @@ from tests.acceptance.users import (
 def files(tmp_path: Path) -> Iterator[Field]:
     """Three SQLite systems."""
     made = Field(None, tmp_path, "", files=frozenset(("crm", "fsm", "erp")))
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
 
 
 @pytest.fixture
 def mixed(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Field]:
     """The CRM on PostgreSQL, the others SQLite files."""
     made = Field(postgres_server, tmp_path, "mixed", files=frozenset(("fsm", "erp")))
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
 
 
 def check_kills(field: Field, *, kills: int, seed: int) -> None:

@@ -104,8 +104,7 @@ def trouble(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFa
         dictionary=DICTIONARY,
         shapes={"crm": CRM, "fsm": FSM, "erp": ERP},
     )
-    field.create()
-    try:
+    with field.standing():
         made = Trouble(field)
         made.concord("setup")
         found = json.loads(made.concord("check", "--json").stdout)["findings"]
@@ -115,8 +114,6 @@ def trouble(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFa
         yield made
         assert made.stop() == 0
         made.check_agreement()
-    finally:
-        field.drop()
 
 
 def wait_there(trouble: Trouble, name: str) -> None:

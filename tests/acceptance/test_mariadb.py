@@ -76,11 +76,8 @@ def pair(postgres_server: PostgresServer, mariadb_server: MariadbServer, tmp_pat
         dictionary=DICTIONARY,
         shapes={"crm": CRM, "erp": ERP},
     )
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
 
 
 def customers(pair: Field) -> list[tuple[object, ...]]:
@@ -95,11 +92,6 @@ def clients(pair: Field) -> list[tuple[object, ...]]:
         return erp.execute("select mail, title, tel, credit, customer_since from client order by mail").fetchall()
 
 
-def settle(pair: Field) -> None:
-    ended = pair.concord("run", "--once", "--log-level", "warning")
-    assert ended.returncode == 0, ended.stderr
-
-
 def test_a_customer_goes_there_and_back(pair: Field) -> None:
     checked = pair.concord("check")
     assert checked.returncode in (0, 3), checked.stderr
@@ -107,14 +99,14 @@ def test_a_customer_goes_there_and_back(pair: Field) -> None:
     pair.mariadb_run("crm", "insert into customers values (null, 'Kiln', 'k@example.org', '1', 1050, '2024-02-29')")
     with pair.connect("erp") as erp:
         erp.execute("insert into client (title, mail, tel) values ('Zoë 𝄞', 'z@example.org', null)")
-        settle(pair)
+        pair.settle()
         erp.execute("update client set credit = 12.75 where mail = 'k@example.org'")
     pair.mariadb_run("crm", "update customers set phone = '' where email = 'z@example.org'")
-    settle(pair)
+    pair.settle()
     assert len(customers(pair)) == 2
     assert customers(pair) == clients(pair)
     pair.mariadb_run("crm", "delete from customers where email = 'k@example.org'")
-    settle(pair)
+    pair.settle()
     assert customers(pair) == clients(pair)
     assert len(clients(pair)) == 1
     assert pair.concord("compare").returncode == 0
@@ -123,7 +115,7 @@ def test_a_customer_goes_there_and_back(pair: Field) -> None:
 def test_a_log_that_cannot_be_read_on_is_begun_anew_by_what_the_error_says(pair: Field) -> None:
     assert pair.concord("setup").returncode == 0
     pair.mariadb_run("crm", "insert into customers (company, email) values ('A', 'a@x'), ('B', 'b@x')")
-    settle(pair)
+    pair.settle()
     pair.mariadb_run(
         "crm",
         "insert into customers (company, email) values ('C', 'c@x')",
@@ -136,10 +128,10 @@ def test_a_log_that_cannot_be_read_on_is_begun_anew_by_what_the_error_says(pair:
     assert "concord backfill crm" in ended.stderr
     pair.mariadb_run("crm", "update customers set phone = '8' where email = 'b@x'")
     assert pair.concord("backfill", "crm").returncode == 0
-    settle(pair)
+    pair.settle()
     assert [row[:3] for row in clients(pair)] == [("a@x", "A", "7"), ("b@x", "B", "8"), ("c@x", "C", None)]
     pair.mariadb_run("crm", "delete from customers where email = 'c@x'")
-    settle(pair)
+    pair.settle()
     assert customers(pair) == clients(pair)
     assert pair.concord("compare").returncode == 0
 
@@ -165,7 +157,7 @@ def test_kills_lose_and_double_nothing(pair: Field) -> None:
             assert daemon.poll() is None
             daemon.kill()
             daemon.wait()
-    settle(pair)
+    pair.settle()
     assert len(clients(pair)) == made
     assert customers(pair) == clients(pair)
     compared = pair.concord("compare", "--json")

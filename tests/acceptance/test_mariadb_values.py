@@ -66,11 +66,8 @@ def pair(postgres_server: PostgresServer, mariadb_server: MariadbServer, tmp_pat
         dictionary=DICTIONARY,
         shapes=shapes,
     )
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
 
 
 def _settle(pair: Field) -> None:

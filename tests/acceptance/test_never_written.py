@@ -49,20 +49,12 @@ def files(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Field]:
         dictionary=DICTIONARY,
         shapes=shapes,
     )
-    made.create()
-    try:
+    with made.standing():
         assert made.concord("setup").returncode == 0
         with made.application("erp") as erp:
             erp.run("insert into client (name, email) values ('Kiln', 'old@example.org'), ('Mill', 'm@example.org')")
-        settle(made)
+        made.settle()
         yield made
-    finally:
-        made.drop()
-
-
-def settle(field: Field) -> None:
-    ended = field.concord("run", "--once", "--log-level", "warning")
-    assert ended.returncode == 0, ended.stderr
 
 
 def touch(field: Field, how: str) -> None:
@@ -71,7 +63,7 @@ def touch(field: Field, how: str) -> None:
     else:
         with field.application("erp") as erp:
             erp.run(how)
-    settle(field)
+    field.settle()
 
 
 @pytest.mark.parametrize("how", TOUCHES)
@@ -79,11 +71,11 @@ def touch(field: Field, how: str) -> None:
 def test_what_is_only_read_does_not_take_back_what_others_changed(files: Field, how: str) -> None:
     with files.application("crm") as crm, files.application("erp") as erp:
         crm.run("update client set email = 'new@example.org' where name = 'Kiln'")
-        settle(files)
+        files.settle()
         touch(files, how)
         assert crm.run("select email from client where name = 'Kiln'") == [("new@example.org",)]
         erp.run("update client set email = 'third@example.org' where name = 'Kiln'")
-        settle(files)
+        files.settle()
         assert crm.run("select email from client where name = 'Kiln'") == [("third@example.org",)]
 
 
@@ -91,10 +83,10 @@ def test_what_is_only_read_does_not_take_back_what_others_changed(files: Field, 
 def test_a_row_that_comes_back_does_not_take_back_what_it_only_shows(files: Field) -> None:
     with files.application("crm") as crm, files.application("erp") as erp:
         crm.run("update client set email = 'new@example.org' where name = 'Kiln'")
-        settle(files)
+        files.settle()
         for remark in ("away", None):
             erp.run("update client set remark = ?", remark)
-            settle(files)
+            files.settle()
         assert crm.run("select email from client where name = 'Kiln'") == [("new@example.org",)]
 
 
@@ -103,7 +95,7 @@ def test_a_row_that_comes_back_does_not_take_back_what_it_only_shows(files: Fiel
 def test_a_row_that_is_kept_does_not_bring_its_deleted_record_back(files: Field, how: str) -> None:
     with files.application("crm") as crm:
         crm.run("delete from client where name = 'Kiln'")
-        settle(files)
+        files.settle()
         touch(files, how)
         assert crm.run("select name from client") == [("Mill",)]
     assert json.loads(files.concord("compare", "--json").stdout)["differences"] == 0
@@ -113,12 +105,12 @@ def test_a_row_that_is_kept_does_not_bring_its_deleted_record_back(files: Field,
 def test_a_row_that_is_made_without_what_is_only_read_says_nothing_of_it(files: Field) -> None:
     with files.application("crm") as crm, files.application("erp") as erp:
         crm.run("insert into client (name, email) values ('Ash', 'ash@example.org')")
-        settle(files)
+        files.settle()
         touch(files, TOUCHES[0])
         assert crm.run("select email from client where name = 'Ash'") == [("ash@example.org",)]
         # Where nobody has said anything, what the system sets is news.
         crm.run("insert into client (name) values ('Oak')")
-        settle(files)
+        files.settle()
         erp.run("update client set email = 'oak@example.org' where name = 'Oak'")
-        settle(files)
+        files.settle()
         assert crm.run("select email from client where name = 'Oak'") == [("oak@example.org",)]

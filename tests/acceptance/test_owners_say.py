@@ -17,17 +17,9 @@ from tests.acceptance.field import Field
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[Field]:
     made = Field(None, tmp_path, "", systems=("crm", "erp"), files=frozenset(("crm", "erp")))
-    made.create()
-    try:
+    with made.standing():
         assert made.concord("setup").returncode == 0
         yield made
-    finally:
-        made.drop()
-
-
-def settle(field: Field) -> None:
-    ended = field.concord("run", "--once", "--log-level", "warning")
-    assert ended.returncode == 0, ended.stderr
 
 
 def test_an_owner_has_no_say_until_it_has_written_and_the_last_word_from_then_on(files: Field) -> None:
@@ -45,16 +37,16 @@ def test_an_owner_has_no_say_until_it_has_written_and_the_last_word_from_then_on
         )
         # The same customer at the owner, which says nothing of the credit.
         erp.run("insert into client (title, mail) values ('Kiln', 'k@example.org')")
-        settle(files)
+        files.settle()
         assert credits() == (500, 5)
         crm.run("update customers set credit_cents = 600")
-        settle(files)
+        files.settle()
         assert credits() == (600, 6)
         erp.run("update client set credit = 7")
-        settle(files)
+        files.settle()
         assert credits() == (700, 7)
         crm.run("update customers set credit_cents = 800")
-        settle(files)
+        files.settle()
         assert credits() == (700, 7)
         rules = [item["rule"] for item in json.loads(files.concord("conflicts", "--json").stdout)["items"]]
         assert rules == ["owner"]

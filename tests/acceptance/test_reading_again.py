@@ -21,16 +21,8 @@ CUSTOMER = "insert into customers (id, company_name, email, phone) values ('c', 
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[Field]:
     made = Field(None, tmp_path, "", systems=("crm", "erp"), files=frozenset(("crm", "erp")))
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
-
-
-def settle(field: Field) -> None:
-    ended = field.concord("run", "--once", "--log-level", "warning")
-    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_system_that_becomes_a_source_says_nothing_of_what_was_delivered_to_it(files: Field) -> None:
@@ -39,15 +31,15 @@ def test_a_system_that_becomes_a_source_says_nothing_of_what_was_delivered_to_it
     assert files.concord("setup").returncode == 0
     with files.application("crm") as crm, files.application("erp") as erp:
         crm.run(CUSTOMER)
-        settle(files)
+        files.settle()
         crm.run("update customers set phone = '2'")
-        settle(files)
+        files.settle()
         files.options = {}
         files.configure()
         assert files.concord("setup").returncode == 0
         # Neither had seen the other, were the read row a change; and its time would be the later one.
         crm.run("update customers set phone = '3'")
-        settle(files)
+        files.settle()
         assert crm.run("select phone from customers") == [("3",)]
         assert erp.run("select tel from client") == [("3",)]
     assert files.concord("compare").returncode == 0
@@ -59,26 +51,25 @@ def test_a_backfill_after_a_lost_log_is_done_once(files: Field) -> None:
     assert files.concord("setup").returncode == 0
     with files.application("crm") as crm, files.application("erp") as erp:
         crm.run(CUSTOMER)
-        settle(files)
+        files.settle()
         assert files.concord("teardown", "crm", "--yes").returncode == 0
         crm.run("update customers set phone = '2'")
         assert files.concord("setup", "crm").returncode == 0
         assert files.concord("run", "--once").returncode == 7
         assert files.concord("backfill", "crm").returncode == 0
-        settle(files)
+        files.settle()
         # The log begins elsewhere than the hub knew, also while nobody adds to it.
-        settle(files)
+        files.settle()
         assert erp.run("select tel from client") == [("2",)]
 
 
 def test_nothing_is_written_over_what_a_lost_log_does_not_tell(postgres_server: PostgresServer, tmp_path: Path) -> None:
     made = Field(postgres_server, tmp_path, "unread", systems=("crm", "erp"), files=frozenset(("erp",)))
-    made.create()
-    try:
+    with made.standing():
         assert made.concord("setup").returncode == 0
         with made.application("crm") as crm, made.application("erp") as erp:
             crm.run(CUSTOMER)
-            settle(made)
+            made.settle()
             crm.run("update customers set phone = '2'")
             ((slot,),) = crm.run("select slot_name from pg_replication_slots where database = current_database()")
             crm.run("select pg_drop_replication_slot(?)", slot)
@@ -90,20 +81,18 @@ def test_nothing_is_written_over_what_a_lost_log_does_not_tell(postgres_server: 
             assert crm.run("select phone from customers") == [("2",)]
             assert made.concord("setup").returncode == 0
             assert made.concord("backfill", "crm").returncode == 0
-            settle(made)
+            made.settle()
             (conflict,) = json.loads(made.concord("conflicts", "--json").stdout)["items"]
             assert sorted((conflict["winner"], conflict["loser"])) == ["crm", "erp"]
             assert crm.run("select phone from customers") == erp.run("select tel from client")
         assert made.concord("compare").returncode == 0
-    finally:
-        made.drop()
 
 
 def test_commands_look_at_a_hub_with_a_configuration_that_it_has_not_met(files: Field) -> None:
     assert files.concord("setup").returncode == 0
     with files.application("crm") as crm:
         crm.run(CUSTOMER)
-    settle(files)
+    files.settle()
     files.options = {"erp": 'mode = "send"'}
     files.configure()
     for command in (["status"], ["compare"], ["conflicts"], ["parked", "list"], ["explain", "1"]):

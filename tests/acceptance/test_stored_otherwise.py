@@ -62,17 +62,9 @@ def files(tmp_path: Path) -> Iterator[Field]:
         dictionary=DICTIONARY,
         shapes={"crm": CRM, "erp": ERP},
     )
-    made.create()
-    try:
+    with made.standing():
         assert made.concord("setup").returncode == 0
         yield made
-    finally:
-        made.drop()
-
-
-def settle(field: Field) -> None:
-    ended = field.concord("run", "--once", "--log-level", "warning")
-    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_system_whose_log_nobody_reads_agrees_with_what_its_mapping_makes_of_a_value(files: Field) -> None:
@@ -80,7 +72,7 @@ def test_a_system_whose_log_nobody_reads_agrees_with_what_its_mapping_makes_of_a
     files.configure()
     with files.application("crm") as crm, files.application("erp") as erp:
         crm.run("insert into item (note, name, amount, seen, email) values ('a', ?, ?, ?, ?)", *FULL)
-        settle(files)
+        files.settle()
         assert files.concord("compare").returncode == 0
         erp.run("update item set amount = 1.3")
         compared = json.loads(files.concord("compare", "--json").stdout)
@@ -91,19 +83,19 @@ def test_what_was_cut_or_rounded_stays_whole_elsewhere_until_a_user_changes_it(f
     columns = "select name, amount, seen, email from item"
     with files.application("crm") as crm, files.application("erp") as erp:
         crm.run("insert into item (note, name, amount, seen, email) values ('a', ?, ?, ?, ?)", *FULL)
-        settle(files)
+        files.settle()
         assert erp.run(columns) == [("Kilnw", 1.2, 1719835200, "Bob@Example.org")]
         erp.run("update item set note = 'b'")
-        settle(files)
+        files.settle()
         assert crm.run("select note from item") == [("b",)]
         assert crm.run(columns) == [FULL]
         crm.run("update item set note = 'c'")
-        settle(files)
+        files.settle()
         erp.run("update item set note = note, amount = 1.2")
-        settle(files)
+        files.settle()
         assert crm.run(columns) == [FULL]
         assert files.concord("compare").returncode == 0
         erp.run("update item set name = 'Kiln', amount = 1.3, seen = 1719835201")
-        settle(files)
+        files.settle()
         assert crm.run(columns) == [("Kiln", 1.3, "2024-07-01 12:00:01", FULL[3])]
     assert files.concord("compare").returncode == 0

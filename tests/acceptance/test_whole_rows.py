@@ -43,16 +43,8 @@ def field(request: pytest.FixtureRequest, postgres_server: PostgresServer, tmp_p
         postgres_server, tmp_path, f"whole_{request.param}", systems=("crm", "erp"), files=files,
         shapes={"crm": Shape(SCHEMA, mapping)},
     )  # fmt: skip
-    made.create()
-    try:
+    with made.standing():
         yield made
-    finally:
-        made.drop()
-
-
-def settle(field: Field) -> None:
-    ended = field.concord("run", "--once", "--log-level", "error")
-    assert ended.returncode == 0, ended.stderr
 
 
 def parked(field: Field) -> list[str]:
@@ -64,14 +56,14 @@ def test_a_retry_leaves_alone_what_it_has_no_field_for(field: Field) -> None:
     with field.application("crm") as crm, field.application("erp") as erp:
         crm.run("insert into customers values ('c', 'Kiln', 'k@example.org', '1', null, null, null, 'open', 'Ash')")
         erp.run("insert into client (title, mail, tel) values ('Oak', 'o@example.org', '1')")
-        settle(field)
+        field.settle()
         assert crm.run("select stage, seller from customers where company_name = 'Oak'") == [("new", "nobody")]
         crm.run("update customers set stage = 'won', seller = 'Fir' where company_name = 'Oak'")
         erp.run("update client set tel = 'more than there is room for'")
-        settle(field)
+        field.settle()
         assert parked(field) == ["check", "check"]
         erp.run("update client set tel = '2'")
-        settle(field)
+        field.settle()
         found = crm.run("select company_name, phone, stage, seller from customers order by company_name")
         assert found == [("Kiln", "2", "open", "Ash"), ("Oak", "2", "won", "Fir")]
     assert field.concord("compare").returncode == 0
@@ -84,11 +76,11 @@ def test_a_retry_does_not_want_what_only_a_new_row_needs(field: Field) -> None:
     assert field.concord("setup").returncode == 0
     with field.application("crm") as crm, field.application("erp") as erp:
         crm.run("insert into customers values ('c', 'Kiln', 'k@example.org', '1', null, null, null, 'open', 'Ash')")
-        settle(field)
+        field.settle()
         erp.run("update client set tel = 'more than there is room for'")
-        settle(field)
+        field.settle()
         assert parked(field) == ["check"]
         erp.run("update client set tel = '2'")
-        settle(field)
+        field.settle()
         assert crm.run("select phone, stage, seller from customers") == [("2", "open", "Ash")]
     assert field.concord("compare").returncode == 0

@@ -204,3 +204,13 @@ def test_two_interrupts_stop_at_once(running: subprocess.Popen[bytes]) -> None:
         running.send_signal(signal.SIGINT)
         time.sleep(0.005)
     assert running.wait(60) in (0, 130)
+
+
+def test_a_hub_of_an_older_version_is_told_and_the_daemon_brings_it_up_to_date(agreed: Path) -> None:
+    execute(agreed / "hub.sqlite", "drop table backfill")
+    execute(agreed / "hub.sqlite", "drop table shape")
+    execute(agreed / "hub.sqlite", "pragma user_version = 6")
+    told = concord(agreed, "status")
+    assert (told.exit_code, "schema version 6" in told.stderr, "next:" in told.stderr) == (9, True, True)
+    assert daemon(agreed, "--once").wait(60) == 0
+    assert concord(agreed, "compare").exit_code == 0
