@@ -24,7 +24,7 @@ from engine.commands.prepare import DEFAULT, ConfigOption, JsonOption
 if TYPE_CHECKING:
     from engine.hub.transaction import HubTransaction
     from engine.pipeline.topology import Topology
-    from engine.views import ParkedRow
+    from engine.views.waiting import ParkedRow
 
 ALIVE_NAME = "alive"
 
@@ -51,8 +51,9 @@ def conflicts(
     Example: concord conflicts crm:customers:42
     """
     from engine.operate import Wish
-    from engine.views import conflicts as read_conflicts
-    from engine.views import count_conflicts, named_record
+    from engine.views.records import named_record
+    from engine.views.waiting import conflicts as read_conflicts
+    from engine.views.waiting import count_conflicts
 
     if take is not None and keep is not None:
         raise typer.BadParameter("--take and --keep exclude each other")
@@ -100,7 +101,7 @@ def parked_list(
     is_json: JsonOption = False,
 ) -> None:
     """List what is parked, the oldest first. Everything else flows meanwhile."""
-    from engine.views import count_parked, parked
+    from engine.views.waiting import count_parked, parked
 
     rows, total = view(
         config, lambda tx, _: (parked(tx, system=system, limit=limit), count_parked(tx, system)), is_json
@@ -154,7 +155,7 @@ def parked_show(number: Number, config: ConfigOption = DEFAULT, is_json: JsonOpt
 
 def _parked_row(config: Path, number: int, is_json: bool) -> ParkedRow:
     from engine.errors import Unknown
-    from engine.views import parked
+    from engine.views.waiting import parked
 
     def read(tx: HubTransaction, _: Topology) -> ParkedRow:
         rows = parked(tx, number=number)
@@ -213,7 +214,7 @@ def parked_drop(
 @review_app.command("list")
 def review_list(config: ConfigOption = DEFAULT, limit: Limit = 20, is_json: JsonOption = False) -> None:
     """List rows that match several records. Their records go nowhere until somebody has decided."""
-    from engine.views import count_reviews, reviews
+    from engine.views.waiting import count_reviews, reviews
 
     rows, total = view(config, lambda tx, _: (reviews(tx, limit), count_reviews(tx)), is_json)
     if is_json:
@@ -261,8 +262,8 @@ def explain(
 
     Example: concord explain crm:customers:42 --field phone
     """
-    from engine.views import explain as read_explanation
-    from engine.views import named_record
+    from engine.views.records import explain as read_explanation
+    from engine.views.records import named_record
 
     def read(tx: HubTransaction, topology: Topology) -> Any:
         return read_explanation(tx, topology, named_record(tx, topology, record), field)

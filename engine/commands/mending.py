@@ -53,7 +53,7 @@ def rewrite(
     from engine.assemble import named_system
     from engine.config.load import load_config
     from engine.operate import Wish
-    from engine.views import named_record
+    from engine.views.records import named_record
 
     if record is None and not is_missing:
         raise typer.BadParameter("name a record, or say --missing for all whose rows are missing")
@@ -159,7 +159,7 @@ async def _table_wish(file: Path, wish: Wish, table: str, condition: str) -> Wis
 
 
 def _list_backfills(config: Path, limit: int, is_json: bool) -> None:
-    from engine.views import backfills, count_backfills
+    from engine.views.systems import backfills, count_backfills
 
     found, total = view(config, lambda tx, _: (backfills(tx, limit), count_backfills(tx)), is_json)
     if is_json:

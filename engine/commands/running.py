@@ -34,7 +34,7 @@ from engine.errors import ConcordError
 if TYPE_CHECKING:
     from engine.compare import Difference
     from engine.daemon import Ending
-    from engine.views import BackfillRow, StatusRow
+    from engine.views.systems import BackfillRow, StatusRow
 
 # Pauses double from half a second: about a minute.
 ONCE_ATTEMPTS_MAX = 8
@@ -132,8 +132,8 @@ async def _status(file: Path, is_offline: bool, is_json: bool) -> None:
     from engine.config.load import load_config
     from engine.hub.sqlite import lock_owner
     from engine.runtime.clock import SystemClock
-    from engine.views import backfills as read_backfills
-    from engine.views import status as read_status
+    from engine.views.systems import backfills as read_backfills
+    from engine.views.systems import status as read_status
 
     config = load_config(file)
     owner = lock_owner(config.hub)
@@ -243,7 +243,7 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
     from engine.compare import Agreement, Comparison, differences
     from engine.config.load import load_config
     from engine.errors import no_such
-    from engine.views import count_reviews
+    from engine.views.waiting import count_reviews
 
     config = load_config(file)
     meaning = load_meaning(config)

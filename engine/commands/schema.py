@@ -102,7 +102,7 @@ async def _changes(file: Path, name: str | None) -> tuple[list[ChangedTable], li
     from engine.assemble import chosen_systems, load_meaning, make_system, open_view
     from engine.config.load import load_config
     from engine.pipeline.shapes import changes, misfits
-    from engine.views import rows_set_aside
+    from engine.views.systems import rows_set_aside
 
     config = load_config(file)
     found: list[ChangedTable] = []
@@ -138,7 +138,7 @@ async def _fitting(file: Path, name: str, table: str | None) -> tuple[Shape, ...
     from engine.errors import NotNow, no_table
     from engine.operate import named_table
     from engine.pipeline.shapes import changes, misfits
-    from engine.views import rows_set_aside
+    from engine.views.systems import rows_set_aside
 
     config = load_config(file)
     system = named_system(config, name)

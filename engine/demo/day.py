@@ -20,7 +20,8 @@ from engine.demo.stage import Stage, duration
 from engine.errors import ConcordError
 from engine.hub.transaction import HubTransaction
 from engine.pipeline.topology import Topology
-from engine.views import ConflictRow, conflicts, find_record
+from engine.views.records import find_record
+from engine.views.waiting import ConflictRow, conflicts
 
 T = TypeVar("T")
 WATCH_SECONDS = 0.01

@@ -13,7 +13,8 @@ from engine.commands.output import print_table
 from engine.compare import Agreement, Comparison
 from engine.demo.day import Day
 from engine.demo.stage import Stage
-from engine.views import conflicts, parked, reviews, status
+from engine.views.systems import status
+from engine.views.waiting import conflicts, parked, reviews
 
 LIMIT = 1000
 

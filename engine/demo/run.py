@@ -19,7 +19,7 @@ from engine.demo.steps import STEPS
 from engine.errors import ConcordError
 from engine.hub.transaction import HubTransaction
 from engine.pipeline.topology import Topology
-from engine.views import status
+from engine.views.systems import status
 
 PAUSE_SECONDS = 1.6
 

@@ -11,7 +11,7 @@ from engine.demo.places import outage
 from engine.demo.stage import duration
 from engine.hub.transaction import HubTransaction
 from engine.pipeline.topology import Topology
-from engine.views import parked, reviews
+from engine.views.waiting import parked, reviews
 
 Step = Callable[[Day], None]
 
@@ -299,7 +299,7 @@ def _open_job(day: Day, n: int) -> tuple[str, str]:
 
 def _keys_of(tx: HubTransaction, topology: Topology, name: str) -> dict[str, str]:
     """System → key of one record."""
-    from engine.views import explain, find_record
+    from engine.views.records import explain, find_record
 
     rid = find_record(tx, topology, name)
     assert rid is not None

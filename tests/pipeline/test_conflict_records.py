@@ -1,7 +1,7 @@
 """Goal: a conflict's record names two parties: whose value stands and whose does not.
 
 Method: the worlds of `tests.pipeline.world`; every row of the conflict table is looked at, and through
-`engine.views`, which `concord conflicts` and `concord explain` print.
+`engine.views.waiting`, which `concord conflicts` and `concord explain` print.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 from engine.hub.transaction import HubTransaction
-from engine.views import ConflictRow, conflicts
+from engine.views.waiting import ConflictRow, conflicts
 from tests.pipeline.world import SYSTEMS, THING, World
 
 

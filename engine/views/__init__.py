@@ -1,0 +1,1 @@
+"""What people ask the hub. Reads only."""
