@@ -25,6 +25,7 @@ from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered
 from engine.pipeline.flow import Flow, Hooks, run_source, run_target
+from engine.pipeline.settle import CHANGED
 from engine.pipeline.signals import Signals
 from engine.pipeline.topology import SystemPart, Topology
 from engine.settled import Settled
@@ -373,12 +374,15 @@ class Daemon:
             rows=outcome.rows_written,
             missing=outcome.rows_missing,
         )
-        if outcome.refusals:
-            first = outcome.refusals[0].parked
+        refused = [refusal for refusal in outcome.refusals if refusal.parked.reason != CHANGED]
+        if len(refused) < len(outcome.refusals):
+            self.log.debug("deliver.changed", system=part.name, count=len(outcome.refusals) - len(refused))
+        if refused:
+            first = refused[0].parked
             self.log.event(
                 "deliver.parked",
                 system=part.name,
-                count=len(outcome.refusals),
+                count=len(refused),
                 reason=first.reason,
                 error=first.message,
                 hint=first.hint,

@@ -171,7 +171,7 @@ class TableWrite:
     then `key` is `(assigned,)`, the rows do not have it, and each (rid, key) is stored in `concord_identity` in the
     same transaction. `place` names the mapping block, for `concord_identity`. Wire values are in the form of
     the table's `Shape`. `rows` may be read as often as needed; some are made where they are read. `only_new`: columns
-    that an INSERT gives to a row that was not there; one that was keeps what it has.
+    that an INSERT gives to a row that was not there; one that was keeps what it has. `if_unchanged`: see `WriteResult`.
     """
 
     table: str
@@ -183,6 +183,7 @@ class TableWrite:
     rids: Sequence[int]
     assigned: str | None = None
     only_new: frozenset[str] = frozenset()
+    if_unchanged: bool = False
 
     @property
     def changed(self) -> list[str]:
@@ -192,10 +193,17 @@ class TableWrite:
 
 @dataclass(slots=True, kw_only=True)
 class WriteResult:
-    """`missing`: indexes of rows of an UPDATE that were not there. `keys`: what the target assigned, row by row."""
+    """`missing`: indexes of rows of an UPDATE that were not there. `keys`: what the target assigned, row by row.
+
+    `changed`: indexes of rows that were left out, because they are not what the system's source last handed out or a
+    delivery has made of them since: changed by users, entered, or gone. Only for a write with `if_unchanged`, and only
+    by a kind whose source may not have a change yet that a delivery would land on (one that is polled). Its source then
+    reads these rows again soon, in a transaction behind this delivery, and hands each of them out whatever it finds.
+    """
 
     missing: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
+    changed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

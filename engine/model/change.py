@@ -68,9 +68,13 @@ class Segment:
     `seen` is the seq of the marker that stands before these rows, None when no marker does. `events` happened before
     the rows. `echoes` are the rows which our delivery `seen` itself wrote, as the log shows them; a source sends them
     only for tables it was asked to verify (see `Source.feed`).
+
+    `seen_at_least`: of a system that is polled, which shows a row some time after it was made. What the system had
+    seen, at least, when rows of this segment that nobody knew came to take part; None where that is what it has seen.
     """
 
     seen: int | None = None
+    seen_at_least: int | None = None
     events: list[TableEvent] = field(default_factory=lambda: [])
     tables: dict[str, TableRows] = field(default_factory=lambda: {})
     echoes: dict[str, TableRows] = field(default_factory=lambda: {})

@@ -65,11 +65,14 @@ class CanonicalSegment:
     echoes: list[PlaceRows] = field(default_factory=lambda: [])
     seen_at_read: int | None = None
     """For rows of a snapshot: what the system had seen when they were read."""
+    seen_at_least: int | None = None
 
     def try_extend(self, following: CanonicalSegment) -> bool:
         """Take in the rows of the next segment, if nothing stands between them; False when something does, or they are
         of tables that have no rows here."""
         if following.seen is not None or following.events or following.echoes:
+            return False
+        if following.seen_at_least != self.seen_at_least:
             return False
         own = {(rows.part.id, rows.references, rows.mask): rows for rows in self.rows}
         found = [own.get((rows.part.id, rows.references, rows.mask)) for rows in following.rows]
@@ -150,6 +153,7 @@ class Canonicalizer:
             events=segment.events,
             rows=self.place_rows(segment.tables),
             echoes=self.place_rows(segment.echoes) if segment.echoes else [],
+            seen_at_least=segment.seen_at_least,
         )
 
     def place_rows(self, tables: dict[str, TableRows]) -> list[PlaceRows]:

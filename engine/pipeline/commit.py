@@ -21,6 +21,7 @@ from engine.pipeline.bulk import Arrived, take_changes, take_newcomers
 from engine.pipeline.canonicalize import CanonicalBatch, CanonicalSegment, PlaceRows
 from engine.pipeline.echoes import take_echoes
 from engine.pipeline.identify import resolve_references
+from engine.pipeline.settle import retry_reread
 from engine.pipeline.slow import Slow
 from engine.pipeline.topology import SystemPart, Topology, unwritten
 from engine.pipeline.values import changed, merged, stored
@@ -107,7 +108,7 @@ class Committer:
                 self._hold_table(tx, event)
             counts.tables.add(event.table)
         for rows in segment.rows:
-            self.take_rows(tx, rows, seen, counts)
+            self.take_rows(tx, rows, seen, counts, segment.seen_at_least)
 
     def _hold_table(self, tx: HubTransaction, event: TableEvent) -> None:
         name = self.system.name
@@ -118,7 +119,9 @@ class Committer:
             (self.system.id, event.table, message, hint, tx.clock.now(), event.kind is EventKind.UNPUBLISHED),
         )
 
-    def take_rows(self, tx: HubTransaction, rows: PlaceRows, seen: int, counts: Counts) -> None:
+    def take_rows(
+        self, tx: HubTransaction, rows: PlaceRows, seen: int, counts: Counts, seen_at_least: int | None = None
+    ) -> None:
         """Stages 3 to 5 for the changes of one place, in log order."""
         part, system, bit = rows.part, self.system.id, self.system.bit
         place = part.id
@@ -126,7 +129,7 @@ class Committer:
         others = entity.concerned & ~bit
         # `alive` is no field like the others here: a record that comes or goes is worth a second look.
         contested = entity.contested(system) | 1 | unwritten(part, entity, system)
-        slow = Slow(self.topology, self.system, tx)
+        slow = Slow(self.topology, self.system, tx, seen_at_least)
         known = tx.load_keys(place, rows.keys)
         stale: dict[int, int] = {}
         records = resolve_references(tx, self.topology, rows, stale) if rows.references else rows.records
@@ -188,6 +191,8 @@ class Committer:
         for i, mask in stale.items():
             slow.rewrite(part, keys[i], mask)
         slow.finish()
+        if stretched and self.system.is_target:
+            retry_reread(tx, self.topology, self.system, stretched.intersection(known.values()))
         counts.conflicts += slow.conflicts
         counts.reviews += slow.reviews
 

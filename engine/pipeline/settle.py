@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -23,6 +23,8 @@ RETRY_SECONDS_MIN = 15.0
 RETRY_SECONDS_MAX = 3600.0
 # Refusals by a writer, which was compiled for a table as it was at some time.
 SHAPE_CODES = ("value.refused", "table.held")
+CHANGED = "changed"
+"""Reason of a record whose row was left out, because it was not what its source had last shown."""
 
 
 class Refusal(msgspec.Struct):
@@ -192,6 +194,16 @@ def retry(tx: HubTransaction, topology: Topology, system: SystemPart, rid: int) 
     again = append_again(tx, entry, topology.entities[entry.entity].full, system.bit)
     tx.set_stretch(system.id, rid, Stretch(stretches[-1].refused, again.seq))
     return True
+
+
+def retry_reread(tx: HubTransaction, topology: Topology, system: SystemPart, rids: Collection[int]) -> None:
+    """The source has read the rows of these records again: what was left out because they had changed is due."""
+    waiting = tx.rows(
+        "select rid from parked where direction = 'target' and system = ? and reason = ?", (system.id, CHANGED)
+    )
+    for (rid,) in waiting:
+        if rid in rids:
+            retry(tx, topology, system, rid)
 
 
 def _braked(tx: HubTransaction, system: SystemPart) -> set[int]:

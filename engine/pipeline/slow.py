@@ -29,14 +29,18 @@ this seq."""
 
 
 class Slow:
-    """Works on one hub transaction for one source, up to `finish`. `conflicts` and `reviews` count what it records."""
+    """Works on one hub transaction for one source, up to `finish`. `conflicts` and `reviews` count what it records.
+    `seen_at_least`: as in `Segment`."""
 
-    def __init__(self, topology: Topology, system: SystemPart, tx: HubTransaction) -> None:
+    def __init__(
+        self, topology: Topology, system: SystemPart, tx: HubTransaction, seen_at_least: int | None = None
+    ) -> None:
         self.topology = topology
         self.system = system
         self.tx = tx
         self.conflicts = 0
         self.reviews = 0
+        self._seen_at_least = seen_at_least
         self._doubles = Doubles(tx, topology)
         self._gone: set[tuple[int, str]] = set()
         """Places and keys of rows that were deleted."""
@@ -70,11 +74,10 @@ class Slow:
             return
         entry = self.current(rid)
         if entry.kind == PLACEHOLDER and entity.match_keys is not None:
-            found = candidates(tx, entity, part, record, seen)
+            found = candidates(tx, entity, part, record, self._seen_when_new(seen))
             if len(found) == 1:
                 tx.set_alias(rid, found[0])
-                self.move_row(part, key, found[0])
-                self.join(entity, found[0], record, time)
+                self._adopt(part, entity, found[0], key, record, time, seen)
                 return
         self.apply(entity, rid, self._said(part, entity, entry, record), time, seen)
 
@@ -106,10 +109,9 @@ class Slow:
     ) -> None:
         """A row whose key was never seen: the record it matches, or a new one; several matches wait for a person."""
         tx = self.tx
-        found = candidates(tx, entity, part, record, seen) if entity.match_keys is not None else []
+        found = candidates(tx, entity, part, record, self._seen_when_new(seen)) if entity.match_keys is not None else []
         if len(found) == 1:
-            self.move_row(part, key, found[0])
-            self.join(entity, found[0], record, time)
+            self._adopt(part, entity, found[0], key, record, time, seen)
             return
         seq = tx.last_seq + 1
         values = tuple(None if v is ABSENT else v for v in record)
@@ -141,6 +143,34 @@ class Slow:
             Conflict(doomed.seq, means, entry.entity, mask, "double", winner, mine, seen, held, values, False)
         )
         self.conflicts += 1
+
+    def _seen_when_new(self, seen: int) -> int:
+        return seen if self._seen_at_least is None else min(seen, self._seen_at_least)
+
+    def _adopt(
+        self, part: PlacePart, entity: EntityPart, rid: int, key: str, record: CanonicalRow, time: int, seen: int
+    ) -> None:
+        """The row is one of record `rid`, which others know."""
+        before = None if self.tx.linked_by(part.id, rid) is None else self.current(rid)
+        self.move_row(part, key, rid)
+        self.join(entity, rid, record, time)
+        if before is not None:
+            self._note_overtaken(before, seen)
+
+    def _note_overtaken(self, before: Entry, seen: int) -> None:
+        """A row took the place of one that had been there for the same record, and that users of the same system had
+        changed already: what they had set, and the new row says otherwise, is kept on record."""
+        after = self.current(before.rid)
+        for n in range(len(before.values)):
+            winner, loser = after.stamp(n), before.stamp(n)
+            if winner is None or loser is None or loser.origin != self.system.id or winner.origin != self.system.id:
+                continue
+            if after.value(n) != before.value(n):
+                values: tuple[list[Value], list[Value]] = [after.value(n)], [before.value(n)]
+                self.tx.add_conflict(
+                    Conflict(after.seq, after.rid, after.entity, 1 << n, "double", winner, loser, seen, *values, False)
+                )
+                self.conflicts += 1
 
     def move_row(self, part: PlacePart, key: str, rid: int) -> None:
         """The row is this record's. A row that our delivery made for it meanwhile is one too many, and goes."""

@@ -14,7 +14,7 @@ from engine.hub.sqlite import SqliteHub
 from engine.model.entity import ALIVE
 from engine.model.value import CanonicalRow, WireRow
 from engine.pipeline.gather import Bulk, Fresh, Gathered, Item, document
-from engine.pipeline.settle import NewLinks, Outcome, Refusal, add_links
+from engine.pipeline.settle import CHANGED, NewLinks, Outcome, Refusal, add_links
 from engine.pipeline.topology import PlacePart, SystemPart, Topology
 from engine.ports import Deletes, Delivery, TableWrite, WriteKind, Writer, WriteResult, Written
 
@@ -95,9 +95,13 @@ class Writing:
             kind, written = WriteKind.UPDATE, writer.update(bulk.mask & writer.mask, bulk.keys, bulk.records)
         if not written.problems:
             write = _table_write(part, kind, written, cast("list[WireRow]", written.rows), bulk.rids)
+            write.if_unchanged = self.system.is_source
             with suppress(RowRefused):
-                self._count(write, await self.delivery.write(write))
-                if bulk.is_new:
+                result = await self.delivery.write(write)
+                self._count(write, result)
+                if result.changed:
+                    self._leave_out(bulk.items(), write, result)
+                elif bulk.is_new:
                     self._link(part, bulk.keys, bulk.rids)
                 return
         items = bulk.items()
@@ -207,6 +211,7 @@ class Writing:
         if not rows:
             return []
         write = _table_write(part, kind, written, rows, [item.rid for item in kept], key, assigned)
+        write.if_unchanged = self.system.is_source
         return await self._attempt(write, kept, is_last=False)
 
     async def _attempt(self, write: TableWrite, items: list[Item], *, is_last: bool) -> list[Item]:
@@ -238,15 +243,34 @@ class Writing:
                 rids = [item.rid for item in items]
                 self.fresh.add(part.id, result.keys, rids)
                 self.outcome.links.extend(part.id, result.keys, rids)
-            elif write.kind is WriteKind.INSERT:
-                new = [item for item in items if item.is_new]
-                if new:
-                    self._link(part, [str(item.key) for item in new], [item.rid for item in new])
+            if result.changed:
+                self._leave_out(items, write, result)
+            elif write.assigned is None and write.kind is WriteKind.INSERT:
+                self._link_new(part, items)
         return missing
+
+    def _leave_out(self, items: list[Item], write: TableWrite, result: WriteResult) -> None:
+        """Rows that their users have changed, and the source has not handed out so: what is to be written may be other
+        than it was when that is known. They wait until the source has read them again."""
+        changed = set(result.changed)
+        for n in result.changed:
+            error = RowRefused(
+                f"system {self.system.name}, table {write.table}: the row was changed since it was last read",
+                hint="Nothing is to be done: it is read again, decided, and written.",
+                reason=CHANGED,
+            )
+            self._refuse(items[n], error)
+        if write.kind is WriteKind.INSERT and write.assigned is None:
+            self._link_new(items[0].part, [item for n, item in enumerate(items) if n not in changed])
+
+    def _link_new(self, part: PlacePart, items: list[Item]) -> None:
+        new = [item for item in items if item.is_new]
+        if new:
+            self._link(part, [str(item.key) for item in new], [item.rid for item in new])
 
     def _count(self, write: TableWrite, result: WriteResult) -> None:
         outcome = self.outcome
-        outcome.rows_written += len(write.rows) - len(result.missing)
+        outcome.rows_written += len(write.rows) - len(result.missing) - len(result.changed)
         outcome.rows_missing += len(result.missing)
         outcome.tables[write.table] = outcome.tables.get(write.table, 0) + len(write.rows)
 
@@ -355,6 +379,7 @@ def _parts(write: TableWrite, items: list[Item], row_index: int | None) -> list[
             rids=[write.rids[n] for n in cut],
             assigned=write.assigned,
             only_new=write.only_new,
+            if_unchanged=write.if_unchanged,
         )
         parts.append((part, [items[n] for n in cut]))
     return parts

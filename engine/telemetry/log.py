@@ -36,6 +36,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "deliver.behind": (logging.INFO, "a target has much to write"),
     "loop.braked": (logging.WARNING, "a field goes to and fro between programs; its record waits for a person"),
     "deliver.parked": (logging.WARNING, "a target refused records; they wait, the rest flows"),
+    "deliver.changed": (logging.DEBUG, "rows were left out: their users had changed them since they were last read"),
     "request.answered": (logging.INFO, "a command's request was carried out"),
     "hub.swept": (logging.DEBUG, "history past its retention was removed"),
     "hub.failed": (logging.ERROR, "the hub could not be written"),

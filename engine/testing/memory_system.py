@@ -11,6 +11,7 @@ from engine.model.table import Shape
 from engine.ports import Finding, Health, Role, Step
 from engine.testing.faults import Faults
 from engine.testing.memory import MemoryDatabase
+from engine.testing.memory_polled import MemoryLooks
 from engine.testing.memory_source import read_page
 
 KEEP_LOG = Step(summary="keep the log from here on", sql="keep log")
@@ -22,11 +23,14 @@ DROP_MARKER = Step(summary="drop the marker and identity tables", sql="drop tabl
 
 
 class MemorySystem:
-    """`engine.ports.System` of a memory database."""
+    """`engine.ports.System` of a memory database. `looks`: it is polled."""
 
-    def __init__(self, database: MemoryDatabase, faults: Faults | None = None) -> None:
+    def __init__(
+        self, database: MemoryDatabase, faults: Faults | None = None, looks: MemoryLooks | None = None
+    ) -> None:
         self.database = database
         self.faults = faults or Faults.none()
+        self.looks = looks
 
     async def shapes(self, tables: Sequence[str] | None = None) -> dict[str, Shape]:
         await self._call("shapes")
@@ -82,6 +86,8 @@ class MemorySystem:
     async def health(self) -> Health:
         await self._call("health")
         database = self.database
+        if self.looks is not None:
+            return Health(head=self.looks.head)
         confirmed = database.confirmed or database.beginning
         if confirmed is None:
             return Health(head=database.head, detail="the log is not kept for us")

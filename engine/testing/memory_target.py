@@ -7,24 +7,30 @@ fails with `TargetBusy` and nothing is written, as a serialization failure would
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from engine.errors import Fenced, RowRefused, SystemUnreachable, TargetBusy, TargetUnready
 from engine.model.table import Form
-from engine.model.value import ABSENT, Wire
+from engine.model.value import ABSENT, Wire, WireRow
 from engine.ports import Assigned, TableWrite, WriteKind, WriteResult
 from engine.testing.faults import Commit, Faults
 from engine.testing.memory import MemoryDatabase
-from engine.testing.memory_transaction import LoggedChange, MemoryTable, MemoryTransaction
+from engine.testing.memory_polled import MemoryLooks, Row
+from engine.testing.memory_transaction import Key, LoggedChange, MemoryTable, MemoryTransaction
+
+Changed = Callable[[MemoryTransaction, MemoryTable, Key], bool]
 
 
 class MemoryTarget:
-    """`engine.ports.Target` of a memory database."""
+    """`engine.ports.Target` of a memory database. `looks`: it is polled."""
 
-    def __init__(self, database: MemoryDatabase, faults: Faults | None = None) -> None:
+    def __init__(
+        self, database: MemoryDatabase, faults: Faults | None = None, looks: MemoryLooks | None = None
+    ) -> None:
         self.database = database
         self.faults = faults or Faults.none()
+        self.looks = looks
 
     @asynccontextmanager
     async def open(self, tables: Sequence[str]) -> AsyncGenerator[MemorySession]:
@@ -37,15 +43,16 @@ class MemoryTarget:
                 hint=f"Run `concord setup {database.name}`.",
                 system=database.name,
             )
-        yield MemorySession(database, self.faults)
+        yield MemorySession(database, self.faults, self.looks)
 
 
 class MemorySession:
     """`engine.ports.TargetSession` of a memory database. After a lost connection it stays broken: open another."""
 
-    def __init__(self, database: MemoryDatabase, faults: Faults) -> None:
+    def __init__(self, database: MemoryDatabase, faults: Faults, looks: MemoryLooks | None = None) -> None:
         self._database = database
         self._faults = faults
+        self._looks = looks
         self._claimed: tuple[str, int] | None = None
         self._is_broken = False
 
@@ -73,13 +80,16 @@ class MemorySession:
         assert self._claimed is not None, "claim before the first delivery"
         await self._call("delivery")
         self._check_fence()
-        delivery = MemoryDelivery(self._database, self, seq)
+        if self._looks is not None and self._database.marker is not None:
+            self._looks.forget_undelivered(self._database.marker.seq)
+        delivery = MemoryDelivery(self._database, self, seq, self._looks)
         try:
             yield delivery
         finally:
             delivery.is_open = False
         await self._call("commit")
         fate = self._faults.commit()
+        delivery.note()
         if fate is not Commit.LOST:
             self._check_fence()
             delivery.commit()
@@ -141,9 +151,12 @@ class MemorySession:
 class MemoryDelivery:
     """`engine.ports.Delivery` of a memory database."""
 
-    def __init__(self, database: MemoryDatabase, session: MemorySession, seq: int) -> None:
+    def __init__(
+        self, database: MemoryDatabase, session: MemorySession, seq: int, looks: MemoryLooks | None = None
+    ) -> None:
         self.is_open = True
         self._database = database
+        self._looks = looks
         self._session = session
         self._seq = seq
         self._done: list[tuple[TableWrite, WriteResult]] = []
@@ -154,7 +167,7 @@ class MemoryDelivery:
         transaction = MemoryTransaction(self._database.name, self._database.tables)
         try:
             self._repeat(transaction)
-            result = execute(transaction, self._database.tables[write.table], write, None)
+            result = execute(transaction, self._database.tables[write.table], write, None, self._changed)
         except RowRefused as error:
             if error.row_index is not None:
                 error.row_index = self._session.told(error.row_index)
@@ -163,6 +176,29 @@ class MemoryDelivery:
             transaction.roll_back()
         self._done.append((write, result))
         return result
+
+    def note(self) -> None:
+        """Where the database is polled: say what is about to become of its rows, before it does."""
+        if self._looks is None:
+            return
+        transaction = MemoryTransaction(self._database.name, self._database.tables)
+        try:
+            self._repeat(transaction)
+            rows: dict[Row, WireRow | None] = {}
+            for change in transaction.changes:
+                assert isinstance(change, LoggedChange)
+                table = self._database.tables[change.shape.name]
+                for image in (change.before, change.after):
+                    if image is not None:
+                        rows[table.shape.name, table.key(image)] = table.rows.get(table.key(image))
+            self._looks.note(self._seq, rows)
+            for write, result in self._done:
+                for n in result.changed:
+                    values = dict(zip(write.columns, write.rows[n], strict=True))
+                    key = tuple(values[column] for column in self._database.tables[write.table].shape.key)
+                    self._looks.wanted.add((write.table, key))
+        finally:
+            transaction.roll_back()
 
     def commit(self) -> None:
         """Make the writes. Raises `TargetBusy` where one would have another result now."""
@@ -182,11 +218,27 @@ class MemoryDelivery:
     def _repeat(self, transaction: MemoryTransaction) -> None:
         for write, result in self._done:
             try:
-                now = execute(transaction, self._database.tables[write.table], write, result.keys or None)
+                table = self._database.tables[write.table]
+                now = execute(transaction, table, write, result.keys or None, self._changed)
             except RowRefused as error:
                 raise self._overtaken() from error
             if now != result:
                 raise self._overtaken()
+
+    def _changed(self, transaction: MemoryTransaction, table: MemoryTable, key: Key) -> bool:
+        """Whether the row is other than it was last seen, or than this delivery has made it."""
+        looks, marker = self._looks, self._database.marker
+        if looks is None or marker is None:
+            return False
+        name = table.shape.name
+        own = {
+            table.key(image)
+            for change in transaction.changes
+            if isinstance(change, LoggedChange) and change.shape.name == name
+            for image in (change.before, change.after)
+            if image is not None
+        }
+        return key not in own and table.rows.get(key) != looks.expected((name, key), marker.seq)
 
     def _overtaken(self) -> TargetBusy:
         return TargetBusy(
@@ -197,15 +249,20 @@ class MemoryDelivery:
 
 
 def execute(
-    transaction: MemoryTransaction, table: MemoryTable, write: TableWrite, keys: Sequence[str] | None
+    transaction: MemoryTransaction,
+    table: MemoryTable,
+    write: TableWrite,
+    keys: Sequence[str] | None,
+    changed: Changed | None = None,
 ) -> WriteResult:
-    """One write as one statement. `keys`: hand out these, not new ones.
+    """One write as one statement. `keys`: hand out these, not new ones. `changed`: whether a row is to be left out.
 
     Raises `RowRefused` with the row's index; then nothing of the write is there.
     """
     assert set(table.shape.key) == set(write.key), f"{write.table} has the key {table.shape.key}, not {write.key}"
     ends: list[int] = []
     missing: list[int] = []
+    left_out: list[int] = []
     handed: list[str] = []
     with transaction.statement():
         first = len(transaction.changes)
@@ -217,6 +274,11 @@ def execute(
                 assert write.key == (write.assigned,)
                 values[write.assigned] = _handed_key(table, keys[index] if keys is not None else None)
                 handed.append(str(values[write.assigned]))
+            key = tuple(values[column] for column in table.shape.key)
+            if write.if_unchanged and changed is not None and changed(transaction, table, key):
+                left_out.append(index)
+                ends.append(len(transaction.changes))
+                continue
             try:
                 if not _execute_row(transaction, table, write, values):
                     missing.append(index)
@@ -232,7 +294,7 @@ def execute(
                 except RowRefused as error:
                     error.row_index = index
                     raise
-    return WriteResult(missing=tuple(missing), keys=tuple(handed))
+    return WriteResult(missing=tuple(missing), keys=tuple(handed), changed=tuple(left_out))
 
 
 def _execute_row(
