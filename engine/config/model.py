@@ -57,6 +57,11 @@ class SystemConfig(msgspec.Struct, frozen=True, kw_only=True):
     options: Any
     site: Site
 
+    @property
+    def dialect(self) -> str:
+        """Whose SQL the expressions of its mapping are."""
+        return self.plugin.dialect if self.plugin.dialect_of is None else self.plugin.dialect_of(self.options)
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. The order of `systems` is their rank: on a tie of commit times the later one wins."""
