@@ -1,0 +1,55 @@
+"""The contract of all plugins, on MariaDB that is polled by PyMySQL."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.plugin import Site
+from engine.testing.contract import Kit
+from engine.testing.contract.snapshot import SnapshotContract
+from engine.testing.contract.target import TargetContract
+from engine.testing.mariadb import MariadbServer
+from plugins.polling import plugin
+from plugins.polling.config import PollingConfig
+from tests.contract.polled import PolledKit, PolledSourceContract, WatchedUsers
+from tests.contract.test_mariadb import Users
+
+_names = itertools.count(1)
+
+
+@pytest.fixture
+def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
+    database = f"polled_{next(_names)}"
+    mariadb_server.execute(f"create database {database} character set utf8mb4")
+    made = PolledKit(
+        plugin=plugin,
+        site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
+        config=PollingConfig(
+            driver="pymysql",
+            dialect="mysql",
+            connect={"unix_socket": str(mariadb_server.socket_path), "user": "root", "database": database},
+            every=0.01,
+        ),
+        users=WatchedUsers(Users(mariadb_server, database)),
+        quote="`",
+        assigned="integer primary key auto_increment",
+    )
+    yield made
+    made.users.close()
+    mariadb_server.execute(f"drop database {database}")
+
+
+class TestSource(PolledSourceContract):
+    pass
+
+
+class TestTarget(TargetContract):
+    pass
+
+
+class TestSnapshot(SnapshotContract):
+    pass
