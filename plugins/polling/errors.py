@@ -122,17 +122,18 @@ def unready(system: str, said: str, hint: str = "", table: str = "") -> SourceUn
 def kind_of(error: BaseException) -> str:
     """ "busy", "gone", a reason of a refusal, or "" for what is none of them."""
     names = {base.__name__ for base in type(error).__mro__}
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     first = error.args[0] if error.args else None
+    if isinstance(first, int) and first > 999:
+        # Before its SQLSTATE, which has one for all constraints.
+        if first in _MYSQL_BUSY:
+            return "busy"
+        return "gone" if first in _MYSQL_GONE else _MYSQL.get(first, "other")
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     if not state and isinstance(first, str) and len(first) == 5 and first.isalnum() and first[0].isdigit():
         # ODBC's drivers give it as the first argument (https://github.com/mkleehammer/pyodbc/wiki/Exceptions).
         state = first
     if state:
         return _of_state(str(state))
-    if isinstance(first, int) and first > 999:
-        if first in _MYSQL_BUSY:
-            return "busy"
-        return "gone" if first in _MYSQL_GONE else _MYSQL.get(first, "other")
     name = getattr(error, "sqlite_errorname", None)
     if name:
         return _of_sqlite(str(name), str(first))

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from engine.model.change import Batch, EventKind, Segment, TableEvent, TableRows
+from engine.model.change import DELETE, UPDATE, Batch, EventKind, Segment, TableEvent, TableRows
 from engine.model.position import WHOLE, Position
 from engine.model.table import Shape
 from engine.model.value import ABSENT, WireRow
-from plugins.polling.look import DELETE, DROPPED, ECHO, RESHAPED, TRUNCATED
+from plugins.polling.look import DROPPED, ECHO, ECHO_GONE, RESHAPED, TRUNCATED
 from plugins.polling.looks import Looks
 
 EVENTS = {RESHAPED: EventKind.RESHAPED, DROPPED: EventKind.DROPPED, TRUNCATED: EventKind.TRUNCATED}
@@ -25,7 +25,9 @@ def read_found(looks: Looks, position: Position, rows_max: int, number: int, tok
     of look `number`."""
     look, index = position.order
     heads = looks.rows(
-        "select number, seen, seen_at_least, at, echoed, (select count(*) from found where look = number) from look"
+        # Not how many there are: the first ones may be confirmed and gone.
+        "select number, seen, seen_at_least, at, echoed,"
+        " (select coalesce(max(n), -1) + 1 from found where look = number) from look"
         " where number >= ? order by number",
         (look if index != WHOLE else look + 1,),
     )
@@ -45,7 +47,7 @@ def read_found(looks: Looks, position: Position, rows_max: int, number: int, tok
         batch.segments += _segments(rows, seen, at_least)
         batch.position = Position((head, WHOLE if is_whole else start + len(rows) - 1), token)
         batch.is_whole = is_whole
-        shown = sum(op == ECHO for _, op, *_ in rows)
+        shown = sum(op in (ECHO, ECHO_GONE) for _, op, *_ in rows)
         if start == 0:
             # Those that were shown for verification are counted where they are.
             batch.rows_read += max(echoed - shown, 0)
@@ -74,10 +76,10 @@ def _segments(rows: list[tuple[Any, ...]], seen: int, seen_at_least: int) -> lis
             is_reshaped = op == RESHAPED
             last.events.append(TableEvent(EVENTS[op], own.name, own if is_reshaped else None, DETAILS.get(op, "")))
             continue
-        if op == ECHO:
+        if op in (ECHO, ECHO_GONE):
             if not found or found[-1].seen != delivery:
                 found.append(Segment(seen=delivery))
-            segment, op = found[-1].echoes, ord("U")
+            segment, op = found[-1].echoes, UPDATE if op == ECHO else DELETE
         else:
             segment = last.tables
         place = (id(segment), number, 0)

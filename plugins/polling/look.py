@@ -20,6 +20,8 @@ from plugins.polling.values import key_values
 
 ECHO = ord("E")
 """A row as our delivery has left it."""
+ECHO_GONE = ord("F")
+"""A row that our delivery has deleted."""
 TRUNCATED = ord("T")
 DROPPED = ord("X")
 RESHAPED = ord("R")
@@ -45,11 +47,8 @@ class Look:
 
     def read_asked(self, table: Looked) -> None:
         """Rows that our deliveries wrote or did not find as they were last seen."""
-        for image, seq in self.looks.rows(
-            "select image, seq from written where looked = ? and seq <= ? and image is not null order by seq",
-            (table.id, self.seq),
-        ):
-            self._add(table, ECHO, image, delivery=seq)
+        if table.verify:
+            self._show_written(table)
         asked = self.looks.asked(table.id, self.seq)
         reader = Reader(self.connection, table.shape)
         for start in range(0, len(asked), KEYS_AT_ONCE):
@@ -69,6 +68,18 @@ class Look:
             self._know(table, [(key, hash) for key, (hash, _) in found.items()], known)
             self._know_no_more(table, [key for key in keys if key not in found], known)
             self.looks.settle(table.id, keys, self.seq)
+
+    def _show_written(self, table: Looked) -> None:
+        """Rows as our deliveries have left them."""
+        for key, image, seq in self.looks.rows(
+            "select key, image, seq from written where looked = ? and seq <= ? and (image is not null or hash is null)"
+            " order by seq, key",
+            (table.id, self.seq),
+        ):
+            if image is None:
+                self._add(table, ECHO_GONE, msgspec.msgpack.encode(key_values(key)), delivery=seq)
+            else:
+                self._add(table, ECHO, image, delivery=seq)
 
     def read_cursor(
         self, table: Looked, updated_at: Column, overlap: float, clock: float, oldest: float | None

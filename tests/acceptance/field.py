@@ -152,7 +152,8 @@ class Field:
     shapes: Mapping[str, Shape] = field(default_factory=lambda: {})
     """Of systems that are not to have the usual one."""
     options: Mapping[str, str] = field(default_factory=lambda: {})
-    """Lines for a system's table in concord.toml; one that sets `dsn` takes the place of the usual one."""
+    """Lines for a system's table in concord.toml; one that sets `dsn` takes the place of the usual one, one that sets
+    `plugin` of all of them."""
     encodings: Mapping[str, str] = field(default_factory=lambda: {})
     """Of PostgreSQL systems that are not in UTF-8."""
     environment: dict[str, str] = field(default_factory=lambda: {})
@@ -229,7 +230,9 @@ class Field:
         for system in self.systems:
             config += [f"[systems.{system}]", f'mapping = "{system}.toml"']
             options = self.options.get(system, "")
-            if system in self.files:
+            if "plugin =" in options:
+                pass
+            elif system in self.files:
                 config += ['plugin = "sqlite"', f'path = "{self.path(system).name}"']
             elif system in self.mariadb:
                 config += ['plugin = "mysql"', f'database = "{self.database(system)}"', 'user = "root"']
