@@ -37,7 +37,8 @@ class Plugin(Generic[Config]):
 
     `config` is a msgspec struct (forbid_unknown_fields) for the `[systems.NAME]` table of concord.toml, less the keys
     that belong to the engine (`plugin`, `mapping`, `mode`, ...). `dialect` is sqlglot's name for the SQL of expressions
-    in mappings; `dialect_of` says it where each system has one of its own. `system` gives what every kind has: catalogue, set-up, snapshot reads. `source` or `target` is None
+    in mappings; `dialect_of` says it where each system has one of its own. `system` gives what every kind has:
+    catalogue, set-up, snapshot reads. `source` or `target` is None
     when the kind cannot play that part. `address` spells which database it is; two systems of one address
     are refused, for a database has one marker. `promises` says in a few words per guarantee what the kind cannot keep.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from engine.model.change import DELETE, INSERT, UPDATE
-from engine.model.table import Column, Kind
+from engine.model.table import Column, Kind, Shape
 from engine.model.value import WireRow
 from plugins.polling.connect import Connection
 from plugins.polling.horizon import instant_micros, lower_bound
@@ -42,6 +42,7 @@ class Look:
         self.at = time.time_ns() // 1000
         self.count = 0
         self.echoed = 0
+        self._shapes: dict[int, tuple[Shape, int]] = {}
         self.is_silent = False
         """What is found is known, and no news: at the beginning."""
 
@@ -104,14 +105,14 @@ class Look:
             return
         reader = Reader(self.connection, table.shape)
         digests = Digests(reader, self.connection)
-        spans = self.looks.rows("select id, place, upto, digest from span where looked = ? order by place", (table.id,))
+        spans = self.looks.rows("select id, upto, digest from span where looked = ? order by place", (table.id,))
         if not spans:
-            spans = [(self._add_span(table, 0.0, None), 0.0, None, None)]
+            self.looks.run("insert into span (looked, place) values (?, 0)", (table.id,))
+            spans = [(self.looks.db.last_insert_rowid(), None, None)]
         after: str | None = None
-        for n, (span, place, upto, digest) in enumerate(spans):
-            following = spans[n + 1][1] if n + 1 < len(spans) else place + 1.0
+        for span, upto, digest in spans:
             if digest is None or digests.of(after, upto) != digest:
-                self._read_span(table, reader, digests, (span, place, following), after, upto)
+                self._read_span(table, reader, digests, span, after, upto)
             after = upto
         # Rows found by a cursor lie in no span yet. What was not found in any is gone.
         gone = [key for (key,) in self.looks.rows(
@@ -123,41 +124,32 @@ class Look:
     # Spans.
 
     def _read_span(
-        self,
-        table: Looked,
-        reader: Reader,
-        digests: Digests,
-        span: tuple[int, float, float],
-        after: str | None,
-        upto: str | None,
+        self, table: Looked, reader: Reader, digests: Digests, span: int, after: str | None, upto: str | None
     ) -> None:
         """Read a span's rows, cutting off new spans where it has grown."""
-        number, place, following = span
         left = {key for (key,) in self.looks.rows(
-            "select key from known where looked = ? and span = ?", (table.id, number)
+            "select key from known where looked = ? and span = ?", (table.id, span)
         )}  # fmt: skip
         buffer: list[Found] = []
-        low, step = after, (following - place) / 2
         for page in reader.pages(after, upto):
             buffer += page
             while len(buffer) >= 2 * SPAN_ROWS:
                 cut, buffer = buffer[:SPAN_ROWS], buffer[SPAN_ROWS:]
                 high = cut[-1][0]
-                new = self._add_span(table, place, high)
-                # The rest of the old span stands behind it.
-                place += step
-                step /= 2
-                self.looks.run("update span set place = ? where id = ?", (place, number))
+                new = self._cut_off(table, span, high)
                 left.difference_update(key for key, _, _ in cut)
                 self._compare(table, cut, new)
-                self._set_digest(new, digests.of(low, high))
-                low = high
+                self._set_digest(new, digests.of(after, high))
+                after = high
         left.difference_update(key for key, _, _ in buffer)
-        self._compare(table, buffer, number)
+        self._compare(table, buffer, span)
         self._gone(table, sorted(left))
-        self._set_digest(number, digests.of(low, upto))
+        self._set_digest(span, digests.of(after, upto))
 
-    def _add_span(self, table: Looked, place: float, upto: str | None) -> int:
+    def _cut_off(self, table: Looked, span: int, upto: str) -> int:
+        """A new span before another one, up to a key."""
+        ((place,),) = self.looks.rows("select place from span where id = ?", (span,))
+        self.looks.run("update span set place = place + 1 where looked = ? and place >= ?", (table.id, place))
         self.looks.run("insert into span (looked, place, upto) values (?, ?, ?)", (table.id, place, upto))
         return self.looks.db.last_insert_rowid()
 
@@ -230,9 +222,15 @@ class Look:
     def _add(self, table: Looked, op: int, row: bytes, *, delivery: int = 0, time: int | None = None) -> None:
         self.looks.run(
             "insert into found values (?, ?, ?, ?, ?, ?, ?)",
-            (self.number, self.count, self.looks.shape_number(table), op, delivery, time or self.at, row),
+            (self.number, self.count, self._shape(table), op, delivery, time or self.at, row),
         )
         self.count += 1
+
+    def _shape(self, table: Looked) -> int:
+        known = self._shapes.get(table.id)
+        if known is None or known[0] is not table.shape:
+            known = self._shapes[table.id] = table.shape, self.looks.shape_number(table)
+        return known[1]
 
     def tell(self, table: Looked, op: int) -> None:
         """Something happened to the table."""

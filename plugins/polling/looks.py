@@ -42,7 +42,7 @@ create table looked (id integer primary key, name text not null unique, shape bl
 create table known (looked integer not null, key text not null, hash blob not null, span integer,
   primary key (looked, key)) without rowid;
 create index known_span on known (looked, span);
-create table span (id integer primary key, looked integer not null, place real not null, upto text, digest text);
+create table span (id integer primary key, looked integer not null, place integer not null, upto text, digest text);
 create index span_place on span (looked, place);
 create table written (looked integer not null, key text not null, seq integer not null, hash blob, image blob,
   primary key (looked, key, seq)) without rowid;

@@ -27,14 +27,14 @@ class Reader:
         self.sql = connection.sql
         self.rows = Rows(connection.system, shape, self.sql.dialect)
         self.key = [column for name in shape.key for column in shape.columns if column.name == name]
+        self._queries: dict[tuple[bool, bool, int], str] = {}
         self._parameters = [parameter(column, shape.form, self.sql.dialect) for column in self.key]
 
     def pages(self, after: str | None, upto: str | None, size: int = PAGE_ROWS) -> Iterator[list[Found]]:
         """Rows behind key `after` up to `upto`."""
         while True:
-            conditions, values = self.between(after, upto)
-            query = self.sql.select(self.shape.name, self.shape.columns).where(*conditions)
-            query = query.order_by(*map(self.sql.ordered, self.key)).limit(size)
+            values = self.between(after, upto)
+            query = self._query(after is not None, upto is not None, size)
             page = self._found(self.connection.rows(query, values))
             if page:
                 yield page
@@ -78,16 +78,26 @@ class Reader:
         query = self.sql.select(self.shape.name, self.key).limit(1)
         return bool(self.connection.rows(query))
 
-    def between(self, after: str | None, upto: str | None) -> tuple[list[Any], list[Any]]:
-        conditions: list[Any] = []
-        values: list[Any] = []
-        if after is not None:
-            conditions.append(self.sql.is_behind(self.key))
-            values += prefixes(self._bound(after))
-        if upto is not None:
-            conditions.append(self.sql.is_not_behind(self.key))
-            values += prefixes(self._bound(upto))
-        return conditions, values
+    def between(self, after: str | None, upto: str | None) -> list[Any]:
+        """Parameters of `condition`."""
+        bounds = [prefixes(self._bound(key)) for key in (after, upto) if key is not None]
+        return [value for bound in bounds for value in bound]
+
+    def condition(self, *, has_after: bool, has_upto: bool) -> exp.Expr:
+        """Whether a row is behind one key and not behind another."""
+        found = [self.sql.is_behind(self.key)] * has_after + [self.sql.is_not_behind(self.key)] * has_upto
+        return exp.and_(*found) if found else exp.true()
+
+    def _query(self, has_after: bool, has_upto: bool, size: int) -> str:
+        """Written once for all pages."""
+        known = self._queries.get((has_after, has_upto, size))
+        if known is None:
+            query = self.sql.select(self.shape.name, self.shape.columns)
+            if has_after or has_upto:
+                query = query.where(self.condition(has_after=has_after, has_upto=has_upto))
+            query = query.order_by(*map(self.sql.ordered, self.key)).limit(size)
+            known = self._queries[has_after, has_upto, size] = self.sql.written(query)
+        return known
 
     def value(self, row: WireRow, column: Column) -> Any:
         index = self.shape.index(column.name)
@@ -111,14 +121,14 @@ class Digests:
         sql = connection.sql
         columns = [sql.quoted(column.name) for column in reader.shape.columns]
         self._aggregate = None if digest is None else digest(columns)
+        self._table = sql.written(sql.table(reader.shape.name))
 
     def of(self, after: str | None, upto: str | None) -> str | None:
         if self._aggregate is None:
             return None
-        conditions, values = self._reader.between(after, upto)
-        sql = self._connection.sql
-        table = sql.table(self._reader.shape.name).sql(dialect=sql.dialect, identify=True)
-        where = " and ".join(f"({c.sql(dialect=sql.dialect, identify=True)})" for c in conditions)
-        text = f"select count(*), {self._aggregate} from {table}" + (f" where {where}" if where else "")
-        ((count, total),) = self._connection.rows(text, values)
+        text = f"select count(*), {self._aggregate} from {self._table}"
+        if after is not None or upto is not None:
+            where = self._reader.condition(has_after=after is not None, has_upto=upto is not None)
+            text += f" where {self._connection.sql.written(where)}"
+        ((count, total),) = self._connection.rows(text, self._reader.between(after, upto))
         return f"{count} {total}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlglot import exp
@@ -35,7 +36,7 @@ class Sql:
 
     def text(self, expression: exp.Expr | str) -> str:
         """The statement for the driver. A text has been written in the dialect already, but for its parameters."""
-        sql = expression if isinstance(expression, str) else self._sql(expression)
+        sql = expression if isinstance(expression, str) else self.written(expression)
         if self.paramstyle in ("format", "pyformat"):
             sql = sql.replace("%", "%%")
         parts = sql.split(_MARK)
@@ -94,7 +95,8 @@ class Sql:
             return mark
         return exp.Cast(this=mark, to=exp.DataType.build(column.type, dialect=self.dialect, udt=True))
 
-    def _sql(self, expression: exp.Expr) -> str:
+    def written(self, expression: exp.Expr) -> str:
+        """The text of an expression, in the dialect and not yet in the driver's style."""
         return expression.sql(dialect=self.dialect, identify=True)
 
     def _text(self) -> exp.DataType:
@@ -110,12 +112,12 @@ class Sql:
     def insert(self, table: str, columns: Sequence[Column], count: int = 1) -> str:
         """So many rows, row by row. Without columns: one row of defaults."""
         if not columns:
-            return f"insert into {self._sql(self.table(table))} " + (
+            return f"insert into {self.written(self.table(table))} " + (
                 "() values ()" if self.dialect == "mysql" else "default values"
             )
         names = ", ".join(self.quoted(column.name) for column in columns)
-        row = ", ".join(self._sql(self.value(column)) for column in columns)
-        return f"insert into {self._sql(self.table(table))} ({names}) values {', '.join([f'({row})'] * count)}"
+        row = ", ".join(self.written(self.value(column)) for column in columns)
+        return f"insert into {self.written(self.table(table))} ({names}) values {', '.join([f'({row})'] * count)}"
 
     def update(self, table: str, sets: Sequence[Column], key: Sequence[Column]) -> exp.Update:
         """Parameters: the values to set, then the key."""
@@ -135,11 +137,11 @@ class Sql:
     def by_keys(
         self, table: str, columns: Sequence[Column], key: Sequence[Column], count: int, *, locks: bool = False
     ) -> str:
-        """A query for the rows that have one of so many keys; parameters key by key. Put together as text: a tree of
-        hundreds of conditions takes longer to write than to answer."""
-        query, one = self._sql(self.select(table, columns)), self._sql(self.is_key(key))
-        suffix = " for update" if locks and self.habits.can_lock else ""
-        return f"{query} where {' or '.join([f'({one})'] * count)}{suffix}"
+        """A query for the rows that have one of so many keys; parameters key by key."""
+        head, one, suffix = _by_key(self, table, tuple(columns), tuple(key), locks=locks)
+        if len(key) == 1:
+            return f"{head} in ({', '.join([one] * count)}){suffix}"
+        return f"{head} {' or '.join([one] * count)}{suffix}"
 
     def is_behind(self, columns: Sequence[Column]) -> exp.Expr:
         """Whether a row stands behind some values in the order of these columns. Parameters: `prefixes` of them."""
@@ -157,6 +159,19 @@ class Sql:
             other = compare(this=self.column(column.name), expression=self.value(column))
             alternatives.append(exp.and_(*same, other))
         return exp.or_(*alternatives)
+
+
+@lru_cache(maxsize=256)
+def _by_key(
+    sql: Sql, table: str, columns: tuple[Column, ...], key: tuple[Column, ...], *, locks: bool
+) -> tuple[str, str, str]:
+    """The text before the keys, that of one key, and the text behind them: put together as text, because a tree of
+    hundreds of conditions takes longer to write than to answer."""
+    head = sql.written(sql.select(table, columns)) + " where"
+    suffix = " for update" if locks and sql.habits.can_lock else ""
+    if len(key) == 1:
+        return f"{head} {sql.quoted(key[0].name)}", sql.written(sql.value(key[0])), suffix
+    return head, f"({sql.written(sql.is_key(key))})", suffix
 
 
 def prefixes(values: Sequence[Any]) -> list[Any]:

@@ -23,7 +23,7 @@ KNOWN_BY_OVERLAP = ("sqlite", "duckdb")
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "KEEP_ALIVE_SECONDS", 0.0)
 
 

@@ -15,11 +15,12 @@ from engine.model.change import EventKind
 from engine.testing.contract import flat
 from plugins.polling import capture, look
 from plugins.polling.config import state_path
+from plugins.polling.values import key_values
 from tests.polling.support import Polled
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "KEEP_ALIVE_SECONDS", 0.0)
 
 
@@ -83,6 +84,29 @@ async def test_a_table_that_joins_is_known_as_it_is_then(sqlite: Polled) -> None
         batches = [*await sqlite.drain(feed), *await sqlite.drain(feed)]
     assert flat(batches, first) == [("I", ("1", "A"))]
     assert flat(batches, second) == [("I", ("8", "after"))]
+
+
+@pytest.mark.anyio
+async def test_spans_stay_in_the_order_of_their_keys_however_often_they_are_cut(
+    kit: Polled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "SPAN_ROWS", 3)
+    table = kit.create("customers", "name")
+    kit.users.transaction(*(f"insert into customers values ({n}, 'n')" for n in range(0, 900, 3)))
+    await kit.setup(table)
+    async with kit.feed(table) as feed:
+        assert await kit.found(feed, table) == []
+        kit.users.transaction(*(f"insert into customers values ({n}, 'n')" for n in range(301, 600, 3)))
+        assert len(await kit.found(feed, table)) == 100
+        assert await kit.found(feed, table) == []
+        kit.users.transaction("delete from customers where id = 450")
+        assert [row[0] for _, row in await kit.found(feed, table)] == ["450"]
+        looks = feed._looker.looks  # pyright: ignore
+        bounds = [upto for (upto,) in looks.rows("select upto from span order by place")]  # pyright: ignore
+    assert bounds[-1] is None
+    numbers = [int(str(key_values(str(upto))[0])) for upto in bounds[:-1]]  # pyright: ignore
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) > 90
 
 
 @pytest.mark.anyio
