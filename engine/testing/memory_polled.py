@@ -211,10 +211,10 @@ class PolledFeed:
             is_sweep = self._faults.is_quiet or self._looks.number % SWEEP_LOOKS == 0
             self._looks.look(self._database, self._tables, is_sweep=is_sweep, misses=self._misses)
 
-    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Chunk:
+    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Chunk:
         await self._faults.call(self._database.name, "chunk")
         place = Position((self._looks.number, WHOLE))
-        page = read_page(self._database, table, after, rows_max)
+        page = read_page(self._database, table, after, rows_max, condition=condition)
         marker = self._database.marker
         # What a look has not found yet comes with the next one: it says since when it may have been there.
         keys = [tuple(row[n] for n in key_indexes(page.shape)) for row in page.rows]

@@ -10,7 +10,7 @@ from functools import partial
 import anyio
 from sqlglot import exp
 
-from engine.errors import ConfigError, PositionLost, SourceUnready
+from engine.errors import PositionLost, SourceUnready, no_table
 from engine.model.change import Batch, Chunk
 from engine.model.position import WHOLE, Position
 from engine.model.table import Column, Shape
@@ -19,7 +19,7 @@ from plugins.polling.beat import next_look
 from plugins.polling.catalog import MARKER, read_shape
 from plugins.polling.config import PollingConfig, state_path
 from plugins.polling.connect import Connection, Session, session
-from plugins.polling.errors import kind_of
+from plugins.polling.errors import kind_of, no_key
 from plugins.polling.found import read_found
 from plugins.polling.horizon import read_clock, read_oldest
 from plugins.polling.look import DROPPED, RESHAPED, Look
@@ -173,7 +173,7 @@ class Looker:
                 )
             self.looks.run("update about set look = ?, seen = ?", (self.number, seq))
 
-    def known(self, table: str, keys: list[str], seq: int) -> set[str]:
+    def known(self, table: str, seq: int, keys: list[str]) -> set[str]:
         """Those of the keys whose rows a look has found, or a delivery has made: what is new comes with the next look,
         which says since when it may have been there."""
         looked = self.tables.get(table)
@@ -243,13 +243,14 @@ class PollingFeed:
             if is_due or self._looker.looks.has_asked():
                 await self._session.run(partial(self._looker.look, is_due=is_due))
 
-    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Chunk:
+    async def chunk(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Chunk:
         def read(connection: Connection) -> Chunk:
             looker = self._looker
             place = Position((looker.number, WHOLE), looker.token)
             with connection.snapshot():
                 hub, seq = marker_row(connection)
-                page = read_page(connection, table, after, rows_max, lambda keys: looker.known(table, keys, seq))
+                known = partial(looker.known, table, seq)
+                page = read_page(connection, table, after, rows_max, known, condition)
             return Chunk(page=page, low=place, high=place, delivery=(hub, seq) if hub else None)
 
         return await self._session.run(read, table)
@@ -313,17 +314,5 @@ def probe(connection: Connection, table: str) -> tuple[str, ...]:
         return ()
 
 
-def _unusable(system: str, table: str, shape: Shape | None) -> ConfigError | SourceUnready:
-    if shape is None:
-        return SourceUnready(
-            f"system {system}: there is no table {table}",
-            hint="Correct the mapping, or bring the table back.",
-            system=system,
-            table=table,
-        )
-    return SourceUnready(
-        f"system {system}, table {table}: it has no primary key",
-        hint=f'Name unique columns: `key` of [systems.{system}.tables."{table}"].',
-        system=system,
-        table=table,
-    )
+def _unusable(system: str, table: str, shape: Shape | None) -> SourceUnready:
+    return no_table(system, table) if shape is None else no_key(system, table)

@@ -114,9 +114,13 @@ def row_refused(
     )
 
 
-def unready(system: str, said: str, hint: str = "", table: str = "") -> SourceUnready:
-    """Something is not as set-up leaves it."""
-    return SourceUnready(f"system {system}: {said}", hint=hint or f"Run `concord setup {system}`.", table=table)
+def no_key(system: str, table: str) -> SourceUnready:
+    return SourceUnready(
+        f"system {system}, table {table}: it has no primary key that our user may see",
+        hint=f'Name unique columns that are never null: `key` of [systems.{system}.tables."{table}"].',
+        system=system,
+        table=table,
+    )
 
 
 def kind_of(error: BaseException) -> str:

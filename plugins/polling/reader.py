@@ -21,7 +21,9 @@ Found = tuple[str, bytes, WireRow]
 class Reader:
     """Rows of one table, page by page, in the order of keys or of updated-at."""
 
-    def __init__(self, connection: Connection, shape: Shape) -> None:
+    def __init__(self, connection: Connection, shape: Shape, condition: str = "") -> None:
+        """`condition`: SQL of the system that rows of `pages` satisfy."""
+        self._only = [exp.var(f"({condition})")] if condition else []
         self.connection = connection
         self.shape = shape
         self.sql = connection.sql
@@ -85,15 +87,16 @@ class Reader:
 
     def condition(self, *, has_after: bool, has_upto: bool) -> exp.Expr:
         """Whether a row is behind one key and not behind another."""
-        found = [self.sql.is_behind(self.key)] * has_after + [self.sql.is_not_behind(self.key)] * has_upto
-        return exp.and_(*found) if found else exp.true()
+        found: list[exp.Expr] = [*self._only]
+        found += [self.sql.is_behind(self.key)] * has_after + [self.sql.is_not_behind(self.key)] * has_upto
+        return exp.and_(*found)
 
     def _query(self, has_after: bool, has_upto: bool, size: int) -> str:
         """Written once for all pages."""
         known = self._queries.get((has_after, has_upto, size))
         if known is None:
             query = self.sql.select(self.shape.name, self.shape.columns)
-            if has_after or has_upto:
+            if has_after or has_upto or self._only:
                 query = query.where(self.condition(has_after=has_after, has_upto=has_upto))
             query = query.order_by(*map(self.sql.ordered, self.key)).limit(size)
             known = self._queries[has_after, has_upto, size] = self.sql.written(query)

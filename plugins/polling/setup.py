@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 import sqlglot
+from sqlglot import exp
 
+from engine.errors import no_table
 from engine.model.change import Page
 from engine.model.position import WHOLE, Position
 from engine.model.table import Kind, Shape
@@ -72,6 +74,18 @@ class PollingSystem:
         def read(connection: Connection) -> Page:
             with connection.snapshot():
                 return read_page(connection, table, after, rows_max)
+
+        async with session(self.site, self.config) as opened:
+            return await opened.run(read, table)
+
+    async def count(self, table: str, condition: str = "") -> int:
+        def read(connection: Connection) -> int:
+            if not read_shapes(connection, [table]):
+                raise no_table(self.site.name, table)
+            query = exp.select("count(*)").from_(connection.sql.table(table))
+            if condition:
+                query = query.where(exp.var(f"({condition})"))
+            return int(connection.rows(query)[0][0])
 
         async with session(self.site, self.config) as opened:
             return await opened.run(read, table)

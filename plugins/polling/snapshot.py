@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from engine.errors import SourceUnready
+from engine.errors import no_table
 from engine.model.change import Page
 from engine.model.table import Form
 from engine.model.value import Wire
 from plugins.polling.catalog import read_shape
 from plugins.polling.connect import Connection
+from plugins.polling.errors import no_key
 from plugins.polling.reader import PAGE_ROWS, Found, Reader
 from plugins.polling.values import key_text, key_values
 
@@ -21,19 +22,16 @@ def read_page(
     after: tuple[str, ...] | None,
     rows_max: int,
     is_known: Callable[[list[str]], set[str]] | None = None,
+    condition: str = "",
 ) -> Page:
-    """Rows behind `after` in key order; call it inside a snapshot. `is_known`: the keys whose rows are to be there."""
+    """Rows behind `after` in key order, for which `condition` holds; call it inside a snapshot. `is_known`: the keys
+    whose rows are to be there."""
     shape = read_shape(connection, table)
-    if shape is None or not shape.key:
-        raise SourceUnready(
-            f"system {connection.system}: there is no table {table}"
-            if shape is None
-            else f"system {connection.system}, table {table}: it has no primary key",
-            hint="Correct the mapping or `key` in the configuration, or bring the table back.",
-            system=connection.system,
-            table=table,
-        )
-    reader = Reader(connection, shape)
+    if shape is None:
+        raise no_table(connection.system, table)
+    if not shape.key:
+        raise no_key(connection.system, table)
+    reader = Reader(connection, shape, condition)
     found: list[Found] = []
     for page in reader.pages(None if after is None else _key(after, shape.form), None, min(rows_max, PAGE_ROWS)):
         found += page
