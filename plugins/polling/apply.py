@@ -67,7 +67,7 @@ class PollingTargetSession:
         for table in (MARKER, IDENTITY):
             try:
                 connection.rows(f"select * from {connection.sql.quoted(table)} where 1 = 0")
-            except Exception as error:
+            except connection.failures as error:
                 found = translate(error, system=self.site.name, table=table)
                 if not isinstance(found, RowRefused):
                     raise found from error

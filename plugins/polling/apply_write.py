@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.errors import RowRefused
 from engine.model.table import Column, Shape
 from engine.model.value import Wire, WireRow
 from engine.ports import TableWrite, WriteKind, WriteResult
@@ -50,11 +49,11 @@ def carry_out(
     writing = _Writing(connection, write, shape, seq, expected)
     try:
         return writing.assign(keys) if write.assigned is not None else writing.run()
-    except RowRefused:
-        raise
-    except Exception as error:
-        index = writing.index if writing.index is not None else 0 if len(write.rows) == 1 else None
-        raise translate(error, system=connection.system, table=write.table, row_index=index) from error
+    except (OverflowError, UnicodeError):
+        # Without its cause: that holds the value.
+        raise row_refused("value", connection.system, write.table, writing.at) from None
+    except connection.failures as error:
+        raise translate(error, system=connection.system, table=write.table, row_index=writing.at) from error
 
 
 class _Writing:
@@ -72,6 +71,11 @@ class _Writing:
         self.key = [self._column(name) for name in write.key or write.columns]
         self.rows = Rows(connection.system, shape, self.sql.dialect)
         self._converters = [parameter(column, shape.form, self.sql.dialect) for column in self.columns]
+
+    @property
+    def at(self) -> int | None:
+        """The row that is being written, where it can only be that one."""
+        return 0 if self.index is None and len(self.write.rows) == 1 else self.index
 
     def run(self) -> Carried:
         write = self.write

@@ -308,7 +308,7 @@ def probe(connection: Connection, table: str) -> tuple[str, ...]:
     when they are asked for what is not there."""
     try:
         return connection.columns(exp.select("*").from_(connection.sql.table(table)).where("1 = 0"))
-    except Exception as error:
+    except connection.failures as error:
         if kind_of(error) != "table":
             raise
         return ()

@@ -21,7 +21,7 @@ from engine.errors import ConcordError, ConfigError, RowRefused, SourceUnready, 
 from engine.plugin import Site
 from plugins.polling.config import PollingConfig, arguments
 from plugins.polling.dialects import Habits
-from plugins.polling.errors import translate
+from plugins.polling.errors import translate, unreachable
 from plugins.polling.sql import Sql, knows
 
 T = TypeVar("T")
@@ -32,13 +32,17 @@ STYLES = ("qmark", "numeric", "named", "format", "pyformat")
 class Connection:
     """One connection, used in its thread only. `sql` writes its statements. Raises the driver's errors."""
 
-    def __init__(self, raw: Any, sql: Sql, system: str, config: PollingConfig) -> None:
+    def __init__(
+        self, raw: Any, sql: Sql, system: str, config: PollingConfig, failures: tuple[type[BaseException], ...]
+    ) -> None:
         self.raw = raw
         # One for all statements: DuckDB's cursors are connections, with transactions of their own.
         self._cursor = raw.cursor()
         self.sql = sql
         self.system = system
         self.config = config
+        self.failures = failures
+        """What a driver raises: its own errors, and those of the network that it lets through."""
         self.is_open = False
         """Whether a transaction is."""
         self.is_writing = False
@@ -133,18 +137,16 @@ def guarded(work: Callable[[Connection], T], connection: Connection, table: str 
     """`work` with the driver's errors as ours."""
     try:
         return work(connection)
-    except ConcordError:
+    except apsw.ConstraintError:
+        # Ours to mend.
         raise
-    except Exception as error:
-        if isinstance(error, (AssertionError, LookupError, AttributeError, apsw.ConstraintError)):
-            # Ours to mend; a driver says what goes wrong there by errors of its own.
-            raise
-        if isinstance(error, apsw.Error):
-            raise SystemUnreachable(
-                f"system {connection.system}: what is known of its rows cannot be kept ({type(error).__name__})",
-                hint="Look at the space and the permissions of the folder of concord.toml.",
-                system=connection.system,
-            ) from error
+    except apsw.Error as error:
+        raise SystemUnreachable(
+            f"system {connection.system}: what is known of its rows cannot be kept ({type(error).__name__})",
+            hint="Look at the space and the permissions of the folder of concord.toml.",
+            system=connection.system,
+        ) from error
+    except connection.failures as error:
         raise own_error(error, connection, table) from error
 
 
@@ -159,20 +161,26 @@ def own_error(error: BaseException, connection: Connection, table: str = "") -> 
 def connect_now(site: Site, config: PollingConfig) -> Connection:
     """Raises `ConfigError` for a driver or dialect that there is not, `SystemUnreachable`."""
     sql = statements_of(site, config)
-    module = importlib.import_module(config.driver)
+    module: Any = importlib.import_module(config.driver)
     given = arguments(site, config)
+    failures = (module.Error, OSError, EOFError)
     try:
         raw: Any = module.connect(**given)
-    except Exception as error:
-        raise translate(error, system=site.name) from error
-    connection = Connection(raw, sql, site.name, config)
+    except TypeError as error:
+        raise ConfigError(
+            f"system {site.name}: {config.driver} does not take these arguments: {', '.join(given)}",
+            hint="Correct `connect`; the driver's manual has the names.",
+        ) from error
+    except failures as error:
+        raise unreachable(error, site.name) from error
+    connection = Connection(raw, sql, site.name, config, failures)
     try:
         _commit_by_itself(raw)
         for statement in (*sql.habits.session, *config.session):
             connection.execute(statement)
-    except Exception as error:
+    except failures as error:
         connection.close()
-        raise translate(error, system=site.name) from error
+        raise unreachable(error, site.name) from error
     return connection
 
 
@@ -188,7 +196,7 @@ def statements_of(site: Site, config: PollingConfig) -> Sql:
             f"{where}: there is no driver {config.driver}", hint=f"Install the package that has {config.driver}."
         ) from error
     style = getattr(module, "paramstyle", None)
-    if not callable(getattr(module, "connect", None)) or style not in STYLES:
+    if not callable(getattr(module, "connect", None)) or style not in STYLES or not hasattr(module, "Error"):
         raise ConfigError(
             f"{where}: {config.driver} is no PEP 249 driver: it has no connect, or no paramstyle",
             hint="Name the module that has both.",

@@ -89,6 +89,18 @@ def translate(error: BaseException, *, system: str, table: str = "", row_index: 
     )
 
 
+def unreachable(error: BaseException, system: str) -> ConcordError:
+    """What goes wrong while a connection is opened: there is no row that could be refused."""
+    found = translate(error, system=system)
+    if not isinstance(found, RowRefused | SourceError):
+        return found
+    return SystemUnreachable(
+        f"system {system}: it refuses our connection ({type(error).__name__})",
+        hint=f"Check `connect` and `session` in [systems.{system}].",
+        system=system,
+    )
+
+
 def row_refused(
     reason: str,
     system: str,

@@ -44,7 +44,7 @@ def read_oldest(connection: Connection, ours: float) -> float | None:
         return None
     try:
         age = connection.rows(connection.habits.oldest)[0][0]
-    except Exception as error:
+    except connection.failures as error:
         if error.args and error.args[0] in NOT_ALLOWED:
             return None
         raise

@@ -95,10 +95,12 @@ class Looks:
                 # It holds rows until the hub has them.
                 path.chmod(0o600)
             self.db.execute("pragma journal_mode = wal").close()
-            with self.transaction():
-                if not self.rows("select 1 from sqlite_schema where name = 'about'"):
-                    self.db.execute(SCHEMA)
-                    self.reset()
+            # Whoever only reads must not wait for a look that is under way.
+            if not self._is_made():
+                with self.transaction():
+                    if not self._is_made():
+                        self.db.execute(SCHEMA)
+                        self.reset()
         except apsw.Error as error:
             raise SystemUnreachable(
                 f"the file {path} cannot be used ({type(error).__name__})", hint="Check its folder and its permissions."
@@ -106,6 +108,9 @@ class Looks:
 
     def close(self) -> None:
         self.db.close()
+
+    def _is_made(self) -> bool:
+        return bool(self.rows("select 1 from sqlite_schema where name = 'about'"))
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return list(self.db.execute(sql, values))

@@ -11,7 +11,8 @@ from contextlib import suppress
 import pytest
 
 from engine.ports import WriteKind
-from engine.testing.contract import flat
+from engine.testing.contract import flat, texts
+from plugins.polling.connect import Connection
 from tests.polling.support import SELDOM, Polled
 
 INSERT, UPDATE, DELETE = WriteKind.INSERT, WriteKind.UPDATE, WriteKind.DELETE
@@ -125,6 +126,55 @@ async def test_a_delivery_that_was_rolled_back_is_not_expected(kit: Polled) -> N
         (result,) = await kit.deliver(session, kit.compared(UPDATE, table, COLUMNS, ("1", "ours")))
     assert result.changed == ()
     assert await changes(kit, table) == []
+
+
+@pytest.mark.anyio
+async def test_what_was_noted_for_a_commit_that_failed_is_forgotten(
+    kit: Polled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was noted before; the next delivery has a later seq, and does not write that row."""
+    table = await begun(kit)
+    async with kit.session(table) as session:
+        write = kit.compared(UPDATE, table, COLUMNS, ("1", "never"))
+        monkeypatch.setattr(Connection, "commit", _fail)
+        with pytest.raises(ZeroDivisionError):
+            await kit.deliver(session, write)
+        monkeypatch.undo()
+    await kit.write_alone(kit.compared(UPDATE, table, COLUMNS, ("2", "ours")))
+    assert await changes(kit, table) == []
+    kit.users.transaction("update customers set name = 'never' where id = 1")
+    kit.tune(every=0.01)
+    assert await changes(kit, table) == [("U", ("1", "never"))], "a user has said so, not we"
+
+
+def _fail(connection: Connection) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.anyio
+async def test_a_new_row_was_perhaps_there_before_what_we_delivered(kit: Polled) -> None:
+    table = await begun(kit)
+    await kit.write_alone(kit.compared(UPDATE, table, COLUMNS, ("1", "ours")))
+    kit.users.transaction("insert into customers values (3, 'user')")
+    kit.tune(every=0.01)
+    async with kit.feed(table, after=kit.place(1)) as feed:
+        first = await kit.drain(feed)
+        kit.users.transaction("insert into customers values (4, 'user')")
+        second = await kit.drain(feed)
+    known = [(s.seen, s.seen_at_least) for batches in (first, second) for b in batches for s in b.segments if s.tables]
+    assert known == [(1, 0), (1, 1)]
+
+
+@pytest.mark.anyio
+async def test_a_page_leaves_to_the_next_look_what_no_look_has_found(kit: Polled) -> None:
+    table = await begun(kit)
+    async with kit.feed(table) as feed:
+        kit.users.transaction(
+            "insert into customers values (3, 'user')", "update customers set name = 'x' where id = 1"
+        )
+        chunk = await feed.chunk(table, None, 10)
+        assert [texts(row) for row in chunk.page.rows] == [("1", "x"), ("2", "B")]
+        assert chunk.high <= feed.position
 
 
 @pytest.mark.anyio

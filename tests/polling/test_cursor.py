@@ -87,6 +87,20 @@ async def test_the_comparison_of_all_rows_finds_the_rest(kit: Polled) -> None:
 
 
 @pytest.mark.anyio
+async def test_what_a_look_has_read_is_compared_again_though_its_span_is_as_before(kit: Polled) -> None:
+    """The database's hash of a stretch of rows is that of the comparison before, and what is known of them is not."""
+    table = await made(kit, sweep_every=SELDOM)
+    async with kit.feed(table) as feed:
+        kit.users.transaction("update orders set state = 'new', changed_at = '2026-01-02 10:00:00' where id = 1")
+        assert [row[:2] for _, row in await kit.found(feed, table)] == [("1", "new")]
+        kit.users.transaction("update orders set state = 'old', changed_at = '2026-01-01 10:00:00' where id = 1")
+        place = feed.position
+    kit.tune(table, updated_at="changed_at", sweep_every=1e-6, overlap=0.0)
+    async with kit.feed(table, after=place) as feed:
+        assert [row[:2] for _, row in await kit.found(feed, table)] == [("1", "old")]
+
+
+@pytest.mark.anyio
 async def test_the_overlap_is_read_again(kit: Polled) -> None:
     if kit.kind not in KNOWN_BY_OVERLAP:
         pytest.skip("it goes back to a look before the last, see below")

@@ -77,6 +77,17 @@ async def test_a_value_that_is_none_of_its_column(kit: Polled) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_number_that_the_driver_cannot_hold(sqlite: Polled) -> None:
+    table = await made(sqlite)
+    write = sqlite.write(INSERT, table, COLUMNS, ("3", "x", "c", "1", "1"))
+    write.rows = [(2**70, "x", "c", 1, 1)]
+    with pytest.raises(RowRefused) as refused:
+        await sqlite.deliver_alone(write)
+    assert refused.value.reason == "value"
+    assert str(2**70) not in str(refused.value)
+
+
+@pytest.mark.anyio
 async def test_a_column_that_is_gone(kit: Polled) -> None:
     table = kit.create("customers", "name")
     await kit.setup(table)

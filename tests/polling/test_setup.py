@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, SystemUnreachable
 from engine.plugin import Site
 from engine.ports import Role
 from engine.secret import Secret
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig, TableOptions, address, arguments
-from plugins.polling.connect import statements_of
+from plugins.polling.connect import connect_now, statements_of
 from tests.polling.support import Polled
 
 BOTH = Role.SOURCE | Role.TARGET
@@ -108,6 +108,43 @@ def test_what_cannot_work_is_refused(tmp_path: Path, given: dict[str, Any], word
         statements_of(Site(name="erp", directory=tmp_path, work_directory=tmp_path), config)
     assert word in str(wrong.value)
     assert wrong.value.hint
+
+
+def test_arguments_that_the_driver_does_not_take(tmp_path: Path) -> None:
+    config = PollingConfig(driver="sqlite3", dialect="sqlite", connect={"databse": "x"})
+    with pytest.raises(ConfigError) as wrong:
+        connect_now(Site(name="erp", directory=tmp_path, work_directory=tmp_path), config)
+    assert "databse" in str(wrong.value)
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_is_cut_is_no_fault_of_a_row(kit: Polled) -> None:
+    """Nor is a server that does not answer: both are tried again."""
+    if kit.kind not in ("postgres", "mariadb"):
+        pytest.skip("a file has no connections")
+    table = kit.create("customers", "name")
+    await kit.setup(table)
+    async with kit.feed(table) as feed, kit.session(table) as session:
+        _cut_others(kit)
+        with pytest.raises(SystemUnreachable):
+            await kit.drain(feed)
+        with pytest.raises(SystemUnreachable):
+            await session.assigned(0)
+    place = {"conninfo": "host=127.0.0.1 port=1 dbname=x connect_timeout=2"}
+    kit.tune(connect=place if kit.kind == "postgres" else {"host": "127.0.0.1", "port": 1})
+    with pytest.raises(SystemUnreachable) as unreachable:
+        await kit.plugin.system(kit.site, kit.config).shapes()
+    assert "connect" in unreachable.value.hint
+
+
+def _cut_others(kit: Polled) -> None:
+    if kit.kind == "postgres":
+        kit.users.rows("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+                       " and pid <> pg_backend_pid()")  # fmt: skip
+        return
+    others = "select id from information_schema.processlist where db = database() and id <> connection_id()"
+    for (number,) in kit.users.rows(others):
+        kit.users.transaction(f"kill {number}")
 
 
 @pytest.mark.parametrize(
