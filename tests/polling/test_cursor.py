@@ -101,6 +101,20 @@ async def test_what_a_look_has_read_is_compared_again_though_its_span_is_as_befo
 
 
 @pytest.mark.anyio
+async def test_a_row_that_came_and_went_between_two_comparisons_is_gone(kit: Polled) -> None:
+    """A look has found it, and no comparison of all rows ever saw where it was."""
+    table = await made(kit, sweep_every=SELDOM)
+    async with kit.feed(table) as feed:
+        kit.users.transaction("insert into orders values (2, 'short', '2026-01-02 10:00:00')")
+        assert [op for op, _ in await kit.found(feed, table)] == ["I"]
+        kit.users.transaction("delete from orders where id = 2")
+        place = feed.position
+    kit.tune(table, updated_at="changed_at", sweep_every=1e-6, overlap=0.0)
+    async with kit.feed(table, after=place) as feed:
+        assert [(op, row[0]) for op, row in await kit.found(feed, table)] == [("D", "2")]
+
+
+@pytest.mark.anyio
 async def test_the_overlap_is_read_again(kit: Polled) -> None:
     if kit.kind not in KNOWN_BY_OVERLAP:
         pytest.skip("it goes back to a look before the last, see below")

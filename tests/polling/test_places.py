@@ -39,14 +39,28 @@ async def test_without_the_file_the_place_is_lost(sqlite: Polled) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_file_made_anew_is_not_the_file(sqlite: Polled) -> None:
+    """Whatever the number of its looks."""
+    table = sqlite.create("customers", "name")
+    await sqlite.setup(table)
+    async with sqlite.feed(table) as feed:
+        place = feed.position
+    state_path(sqlite.site, sqlite.config).unlink()
+    async with sqlite.feed(table) as feed:
+        await sqlite.drain(feed)
+    with pytest.raises(PositionLost):
+        await sqlite.changes(table, after=place)
+
+
+@pytest.mark.anyio
 async def test_an_older_copy_of_the_file_is_not_taken_for_the_file(sqlite: Polled) -> None:
     table = sqlite.create("customers", "name")
     await sqlite.setup(table)
     path = state_path(sqlite.site, sqlite.config)
-    async with sqlite.feed(table):
-        pass
-    shutil.copy(path, path.with_name("copy"))
     async with sqlite.feed(table) as feed:
+        place = feed.position
+    shutil.copy(path, path.with_name("copy"))
+    async with sqlite.feed(table, after=place) as feed:
         sqlite.users.transaction("insert into customers values (1, 'A')")
         place = (await sqlite.drain(feed))[-1].position
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import RowRefused
+from engine.errors import RowRefused, TargetBusy
 from engine.ports import WriteKind
 from tests.polling.support import Polled
 
@@ -63,6 +63,26 @@ async def test_of_several_rows_nobody_says_which_and_none_is_written(kit: Polled
         await kit.deliver_alone(write)
     assert refused.value.row_index is None, "the engine halves the write"
     assert kit.users.rows("select count(*) from sites") == [(1,)]
+
+
+@pytest.mark.anyio
+async def test_what_would_come_out_otherwise_when_it_is_done_again_is_not_done(duck: Polled) -> None:
+    """It has no savepoints; and the engine was told that there was no such row."""
+    table = await made(duck)
+    unseen = duck.write(UPDATE, table, COLUMNS, ("2", "x", "c", "1", "1"))
+    bad = duck.write(INSERT, table, COLUMNS, BAD["unique"])
+    async with duck.session(table) as session:
+
+        async def deliver() -> None:
+            async with session.delivery(1) as delivery:
+                assert (await delivery.write(unseen)).missing == (0,)
+                duck.users.transaction("insert into sites values (2, 'user', null, null, null)")
+                await delivery.write(bad)
+
+        with pytest.raises(TargetBusy):
+            await deliver()
+        assert await session.claim("5d1f9c52-8a3e-4a53-9c39-6d1c8b0b7f11", 3) == 0
+    assert [row[0] for row in duck.users.rows("select name from sites order by id")] == ["first", "user"]
 
 
 @pytest.mark.anyio
