@@ -113,6 +113,12 @@ class Shop:
         else:
             self._call("bench_insert", 1, rows, workload.transaction_rows, workload.mixed)
 
+    def write_at_once(self, rows: int) -> None:
+        """Insert rows by one statement: the log then has as many of them in an event as fit."""
+        numbers = f"select seq as i, false as mixed from seq_1_to_{rows}"
+        with _connect(self) as connection, connection.cursor() as cursor:
+            cursor.execute(f"insert into bench select {_ROW} from ({numbers}) numbers")
+
     def write_end(self, number: int) -> int:
         """Commit one more row behind everything written so far. Returns its id, which is negative."""
         end = "'end', 'end', 'end', 0, 0, 0, current_timestamp(6), current_date"
