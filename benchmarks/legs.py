@@ -2,7 +2,6 @@
 
     postgres   Concord; PostgreSQL's own logical replication; Debezium, Kafka and Debezium's sink
     mariadb    Concord; Debezium, Kafka and Debezium's sink
-    topic      Concord; Debezium's sink: both over a topic that Debezium has written
 
 A `Round` is one repetition: fresh databases, fresh consumers, made ready and not running.
 """
