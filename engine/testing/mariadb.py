@@ -99,7 +99,11 @@ def start_mariadb(directory: Path, options: Mapping[str, str] | None = None) -> 
     # A path of more than 107 bytes is none for a socket, and those of temporary folders are long.
     with tempfile.TemporaryDirectory(prefix="concord-") as short:
         socket_path = Path(short) / "socket"
-        chosen = {**OPTIONS, **(options or {}), "port": str(port), "socket": str(socket_path), "datadir": str(data)}
+        # A server that starts empties its folder for temporary tables, and must not have that of another one.
+        temporary = directory / "tmp"
+        temporary.mkdir(exist_ok=True)
+        places = {"socket": str(socket_path), "datadir": str(data), "tmpdir": str(temporary)}
+        chosen = {**OPTIONS, **(options or {}), "port": str(port), **places}
         arguments = [f"--{name}={value}" for name, value in chosen.items()]
         with (directory / "server.log").open("ab") as log:
             process = subprocess.Popen(

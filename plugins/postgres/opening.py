@@ -14,7 +14,7 @@ import anyio
 from engine.errors import PositionLost, SourceUnready, SystemUnreachable
 from engine.model.position import Position
 from plugins.postgres.catalog import Connection
-from plugins.postgres.connect import translated
+from plugins.postgres.connect import BoundedConnection, translated
 from plugins.postgres.position import Cluster, Resume, cure, format_lsn, parse_lsn
 from plugins.postgres.server import Publication, Server, Slot
 from plugins.postgres.wire import Wire, start_replication
@@ -141,7 +141,7 @@ async def identified(connection: Connection, system: str, publication: Publicati
     return Cluster(identifier=str(row[0]), timeline=int(row[1]), publication=publication.id)
 
 
-async def started(connection: Connection, system: str, slot: str, publication: str, lsn: int) -> Wire:
+async def started(connection: BoundedConnection, system: str, slot: str, publication: str, lsn: int) -> Wire:
     """The running stream behind `lsn`."""
     deadline = monotonic() + RELEASE_SECONDS_MAX
     while True:

@@ -21,9 +21,9 @@ from psycopg import pq
 
 from engine.errors import ConcordError, MalformedLog, PositionLost, SystemUnreachable
 from engine.plugin import Site
-from plugins.postgres.catalog import Connection, quoted
+from plugins.postgres.catalog import quoted
 from plugins.postgres.config import PostgresConfig, psycopg_parameters
-from plugins.postgres.connect import CLOSE_SECONDS_MAX, translated
+from plugins.postgres.connect import CLOSE_SECONDS_MAX, BoundedConnection, connect, translated
 from plugins.postgres.errors import translate
 from plugins.postgres.position import EPOCH_MICROSECONDS, cure, format_lsn
 
@@ -32,6 +32,10 @@ _STATUS: Final = struct.Struct(">cQQQqB")
 # 'w', start of the data, current end of the log, the server's clock; then pgoutput's own bytes.
 _HEADER_SIZE: Final = 25
 _DATA: Final = ord("w")
+# A status asks for an answer. None for so long, and the server is gone or the way to it is: a connection that is open
+# and silent says nothing of either by itself. Five times wal_receiver_timeout, for a walsender that decodes a large
+# transaction of which nothing is published answers late.
+SILENCE_SECONDS_MAX: Final = 300.0
 
 
 class Wire:
@@ -49,6 +53,8 @@ class Wire:
         self.confirmed = confirmed
         self.is_open = True
         self._sent = 0
+        self._asked_at: float | None = None
+        """When the first status went out that has had no answer, nor anything else after it."""
         self._ahead: bytes | None = None
         # TLS keeps up to a record of decrypted bytes where the socket does not show them: look twice before waiting.
         self._reads_dry_max = 2 if pgconn.ssl_in_use else 1
@@ -65,6 +71,7 @@ class Wire:
                 size, view = get(1)
                 if size > 0:
                     reads_dry = 0
+                    self._asked_at = None
                     if view[0] == _DATA:
                         yield view[_HEADER_SIZE:].tobytes()
                     else:
@@ -87,27 +94,37 @@ class Wire:
         return self._ahead is not None
 
     async def wait(self) -> None:
-        """Return when bytes may have arrived."""
+        """Return when bytes may have arrived, or a second has passed. Raises after a long silence."""
+        if self._asked_at is not None and time.monotonic() - self._asked_at > SILENCE_SECONDS_MAX:
+            self.is_open = False
+            raise SystemUnreachable(
+                f"system {self._system}: the server has been silent for {SILENCE_SECONDS_MAX:.0f} s",
+                hint="Check that the server runs and can be reached; it is tried again.",
+            )
         try:
-            await anyio.wait_readable(self._pgconn.socket)
+            with anyio.move_on_after(1.0):
+                await anyio.wait_readable(self._pgconn.socket)
         except (psycopg.Error, OSError, anyio.ClosedResourceError) as error:
             self.is_open = False
             raise SystemUnreachable(f"system {self._system}: the replication connection is closed") from error
 
     def send_status(self) -> None:
-        """Tell the server what has been received and what is durable. Does nothing once the stream is broken."""
+        """Tell the server what has been received and what is durable, and ask whether it is there. Does nothing once
+        the stream is broken."""
         if not self.is_open:
             return
         now = int(time.time() * 1_000_000) - EPOCH_MICROSECONDS
         received = max(self.wal_end, self.confirmed)
         try:
-            self._pgconn.put_copy_data(_STATUS.pack(b"r", received, self.confirmed, self.confirmed, now, 0))
+            self._pgconn.put_copy_data(_STATUS.pack(b"r", received, self.confirmed, self.confirmed, now, 1))
             # 34 bytes; what the socket does not take now goes with the next read or status.
             self._pgconn.flush()
         except (psycopg.Error, OSError):
             # Whoever reads next meets the same broken connection and reports it.
             self.is_open = False
         self._sent = self.confirmed
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
 
     @property
     def has_unsent(self) -> bool:
@@ -143,14 +160,14 @@ class Wire:
 
 
 @asynccontextmanager
-async def replication_connection(site: Site, config: PostgresConfig) -> AsyncGenerator[Connection]:
+async def replication_connection(site: Site, config: PostgresConfig) -> AsyncGenerator[BoundedConnection]:
     """A connection that understands replication commands, and SQL until START_REPLICATION."""
     parameters: dict[str, Any] = psycopg_parameters(site, config, use="feed")
     # A stream is one statement that never ends.
     parameters["options"] += " -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0"
     parameters["replication"] = "database"
     with translated(site.name, doing="connect for replication"):
-        connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
+        connection = await connect(config, parameters)
     try:
         yield connection
     finally:
@@ -158,7 +175,9 @@ async def replication_connection(site: Site, config: PostgresConfig) -> AsyncGen
             await connection.close()
 
 
-async def start_replication(connection: Connection, *, system: str, slot: str, publication: str, lsn: int) -> Wire:
+async def start_replication(
+    connection: BoundedConnection, *, system: str, slot: str, publication: str, lsn: int
+) -> Wire:
     """Begin to stream the transactions whose commit records start at or behind `lsn`."""
     names = quoted(publication).replace("'", "''")
     command = (
@@ -168,11 +187,12 @@ async def start_replication(connection: Connection, *, system: str, slot: str, p
     pgconn = connection.pgconn
     with translated(system, doing="start replication"):
         pgconn.send_query(command.encode())
-        while pgconn.flush():
-            await anyio.wait_writable(pgconn.socket)
-        while pgconn.is_busy():
-            await anyio.wait_readable(pgconn.socket)
-            pgconn.consume_input()
+        with anyio.fail_after(connection.answer_seconds_max):
+            while pgconn.flush():
+                await anyio.wait_writable(pgconn.socket)
+            while pgconn.is_busy():
+                await anyio.wait_readable(pgconn.socket)
+                pgconn.consume_input()
         result = pgconn.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
             # The end of the command must be read too before the connection takes another.

@@ -16,6 +16,7 @@ from engine.model.position import Position
 from engine.plugin import Site
 from engine.ports import Feed
 from engine.testing.contract import Kit
+from engine.testing.contract.connection import ConnectionContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
@@ -84,6 +85,18 @@ class MariadbKit(Kit):
 def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
     database = f"contract_{next(_names)}"
     mariadb_server.execute(f"create database {database} character set utf8mb4")
+
+    def through(port: int) -> MysqlConfig:
+        return MysqlConfig(
+            database=database,
+            user="root",
+            host="127.0.0.1",
+            port=port,
+            connect_seconds_max=2,
+            statement_seconds_max=2,
+            lock_seconds_max=2,
+        )
+
     made = MariadbKit(
         plugin=plugin,
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
@@ -91,6 +104,13 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
         users=Users(mariadb_server, database),
         quote="`",
         assigned="integer primary key auto_increment",
+        address=("127.0.0.1", mariadb_server.port),
+        through=through,
+        patience={
+            "plugins.mysql.wire.SILENCE_SECONDS_MAX": 2.0,
+            "plugins.mysql.wire.HEARTBEAT_SECONDS": 1,
+            "plugins.mysql.connect.GRACE_SECONDS": 1,
+        },
     )
     yield made
     made.users.close()
@@ -106,4 +126,8 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestConnection(ConnectionContract):
     pass

@@ -11,9 +11,9 @@ plugin for it must be installed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import anyio
@@ -24,6 +24,7 @@ from engine.model.table import Form
 from engine.model.value import ABSENT, WireRow
 from engine.plugin import Plugin, Site
 from engine.ports import Feed, Role, TableWrite, TargetSession, WriteKind, WriteResult
+from engine.testing.proxy import Proxy
 
 # Far above what any of it takes; a hang shall fail the test and not the run.
 SECONDS_MAX = 60
@@ -49,6 +50,10 @@ class Kit:
 
     `form`: how the plugin spells values. `schema` stands before a table's name in the mapping, with its dot. `quote` is
     what names are put between. `integer`, `text`: column types; `assigned`: of a key that the database hands out.
+
+    For `connection.ConnectionContract`, of kinds that have a server: `address`, its host and port; `through`, makes the
+    configuration of the same system behind another port of this machine, with the shortest time limits there are;
+    `patience`, limits of the plugin's own (dotted names of module constants) and the seconds they have in the tests.
     """
 
     plugin: Plugin[Any]
@@ -61,6 +66,9 @@ class Kit:
     integer: str = "integer"
     text: str = "text"
     assigned: str = "integer primary key"
+    address: tuple[str, int] | None = None
+    through: Callable[[int], Any] | None = None
+    patience: Mapping[str, float] = field(default_factory=lambda: {})
     seq: int = field(default=0)
 
     def quoted(self, name: str) -> str:
@@ -73,6 +81,11 @@ class Kit:
         others = "".join(f", {self.quoted(column)} {self.text}" for column in columns)
         self.users.transaction(f"create table {self.quoted(table)} (id {key}{others})")
         return self.schema + table
+
+    def by(self, proxy: Proxy) -> Kit:
+        """The same system, reached through a proxy."""
+        assert self.through is not None, "a kit with an address says how its system is reached through another port"
+        return replace(self, config=self.through(proxy.port))
 
     async def setup(self, *tables: str) -> None:
         await self.plugin.system(self.site, self.config).setup(tables, Role.SOURCE | Role.TARGET)
@@ -158,3 +171,15 @@ def flat(batches: Sequence[Batch], table: str) -> list[Change]:
 def texts(row: WireRow) -> tuple[str | None, ...]:
     """Every value as text, whatever the form."""
     return tuple("(absent)" if value is ABSENT else None if value is None else str(value) for value in row)
+
+
+def seen(batches: Sequence[Batch], table: str) -> list[tuple[str | None, int | None]]:
+    """(key, newest marker before it) of each change of a table."""
+    found: list[tuple[str | None, int | None]] = []
+    newest: int | None = None
+    for batch in batches:
+        for segment in batch.segments:
+            newest = segment.seen if segment.seen is not None else newest
+            if table in segment.tables:
+                found += [(texts(row)[0], newest) for row in segment.tables[table].rows]
+    return found

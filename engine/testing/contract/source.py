@@ -5,9 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from engine.model.change import Batch, EventKind
+from engine.model.change import EventKind
 from engine.ports import WriteKind
-from engine.testing.contract import SECONDS_MAX, Kit, flat, texts
+from engine.testing.contract import SECONDS_MAX, Kit, flat, seen, texts
 
 AWKWARD = 'Order "Lines" of a Select'
 """A name with spaces, quotes, capitals and a reserved word."""
@@ -128,7 +128,7 @@ class SourceContract:
         kit.users.transaction("update customers set name = 'after' where id = 2")
         batches = await kit.changes(table)
         assert flat(batches, table) == [("I", ("1", "before")), ("U", ("2", "after"))]
-        assert _seen(batches, table) == [("1", None), ("2", 1)]
+        assert seen(batches, table) == [("1", None), ("2", 1)]
         assert sum(batch.rows_read - batch.rows_echoed for batch in batches) == 2
 
     async def test_rows_of_our_delivery_are_shown_where_somebody_verifies(self, kit: Kit) -> None:
@@ -190,15 +190,3 @@ class SourceContract:
         assert changes[1][1] == ("2", "B", "new")
         kinds = [event.kind for batch in batches for segment in batch.segments for event in segment.events]
         assert set(kinds) == {EventKind.RESHAPED}
-
-
-def _seen(batches: list[Batch], table: str) -> list[tuple[str | None, int | None]]:
-    """(key, newest marker before it) of each change."""
-    found: list[tuple[str | None, int | None]] = []
-    seen: int | None = None
-    for batch in batches:
-        for segment in batch.segments:
-            seen = segment.seen if segment.seen is not None else seen
-            if table in segment.tables:
-                found += [(texts(row)[0], seen) for row in segment.tables[table].rows]
-    return found
