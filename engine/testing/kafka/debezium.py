@@ -67,9 +67,12 @@ def mariadb_source(
 ) -> dict[str, str]:
     """A connector that reads the tables (a regular expression over `database.table`) of a MariaDB into topics
     `PREFIX.DATABASE.TABLE`. The user it comes as is made here."""
-    grants = "select, reload, show databases, replication slave, replication client, binlog monitor, lock tables"
+    reading = "select, reload, show databases, replication slave, replication client, binlog monitor, lock tables"
+    # Of its own table of signals, where it has one.
+    writing = "insert, delete"
     server.execute(
-        f"create user if not exists {USER}@'%' identified by '{PASSWORD}'", f"grant {grants} on *.* to {USER}@'%'"
+        f"create user if not exists {USER}@'%' identified by '{PASSWORD}'",
+        f"grant {reading}, {writing} on *.* to {USER}@'%'",
     )
     return {
         "connector.class": "io.debezium.connector.mariadb.MariaDbConnector",
