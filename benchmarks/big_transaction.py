@@ -71,18 +71,18 @@ def measure(pair: Pair, *, rows: int, memory_mb_max: float = MEMORY_MB_MAX) -> d
     machine = machine_facts(pair)
     with fresh_databases(pair, (concord.NAME,)) as databases, concord_consumer(databases) as consumer:
         with running(consumer):
-            wait_row(consumer, write_end(consumer.source_dsn, 1))
+            wait_row(consumer, write_end(databases.source_dsn, 1))
             idle = consumer.usage()
             before = read_counters()
             started = time.time()
-            insert_rows(consumer.source_dsn, first=1, last=rows, step=rows)
+            insert_rows(databases.source_dsn, first=1, last=rows, step=rows)
             committed = time.time()
             watched = _watch(consumer, rows, committed)
             share = share_between(before, read_counters())
             usage = consumer.usage()
-            wait_row(consumer, write_end(consumer.source_dsn, 2))
+            wait_row(consumer, write_end(databases.source_dsn, 2))
         hub_bytes = consumer.hub_bytes()
-        source, target = read_contents(consumer.source_dsn), read_contents(consumer.target_dsn)
+        source, target = read_contents(databases.source_dsn), read_contents(consumer.target_dsn)
     void = [] if source == target else ["the contents differ"]
     if watched.has_shown_part:
         void.append("the target showed a part of the transaction")

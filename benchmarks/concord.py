@@ -15,10 +15,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from benchmarks.consumer import POLL_SECONDS, WAIT_SECONDS_MAX, RunVoid, Usage, read_usage
-from benchmarks.servers import Databases, slot_is_active
+from benchmarks.consumer import WAIT_SECONDS_MAX, RunVoid, Usage, read_usage, wait_stopped
+from benchmarks.servers import Databases, Slot
 
 NAME: Final = "concord"
 STOP_SECONDS_MAX: Final = 120.0
@@ -45,7 +45,7 @@ due_on = { type = "date", required = true, description = "A day." }
 
 MAPPING: Final = """
 [[table]]
-name = "public.bench"
+name = "{table}"
 entity = "bench"
 key = ["id"]
 {allocate}
@@ -69,12 +69,9 @@ dictionary = "bench.toml"
 path = "hub.sqlite"
 
 [systems.source]
-plugin = "postgres"
 mapping = "source.toml"
 mode = "send"
-dsn = "{source}"
-slot = "{slot}"
-publication = "{slot}"
+{source}
 
 [systems.target]
 plugin = "postgres"
@@ -84,22 +81,45 @@ dsn = "{target}"
 """
 
 
+POSTGRES: Final = """
+plugin = "postgres"
+dsn = "{dsn}"
+slot = "{slot}"
+publication = "{slot}"
+"""
+
+
+class Reading(Protocol):
+    """What tells that somebody reads from a source."""
+
+    def reading_since(self) -> float | None: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Concord:
-    """A configured daemon. `process` while it runs."""
+    """A configured daemon. `process` while it runs, since `started_at`.
 
-    source_dsn: str
+    `source` is None where nobody can tell whether it is read from; then it is from the moment the daemon is started.
+    """
+
+    source: Reading | None
     target_dsn: str
-    slot: str
     directory: Path
     name: str = NAME
     process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
 
     @property
     def hub(self) -> Path:
         return self.directory / "hub.sqlite"
 
+    def reading_since(self) -> float | None:
+        if self.source is not None:
+            return self.source.reading_since()
+        return self.started_at if self.process is not None else None
+
     def start(self) -> None:
+        self.started_at = time.time()
         with (self.directory / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(self._command("run"), cwd=self.directory, stdout=log, stderr=log)
 
@@ -114,9 +134,7 @@ class Concord:
             process.kill()
             process.wait()
             raise RunVoid(f"the daemon does not end: {self.log_tail()}") from None
-        deadline = time.monotonic() + STOP_SECONDS_MAX
-        while slot_is_active(self.source_dsn, self.slot) and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
+        wait_stopped(self, STOP_SECONDS_MAX)
 
     def check(self) -> None:
         if self.process is not None and self.process.poll() is not None:
@@ -148,17 +166,29 @@ class Concord:
         return [sys.executable, "-m", "engine.cli", *words, "-c", "concord.toml"]
 
 
+def slot_of(databases: Databases) -> Slot:
+    """Where it reads a PostgreSQL. Names of slots are the server's, not the database's."""
+    return Slot(dsn=databases.source_dsn, name=f"{NAME}_{databases.name}")
+
+
 @contextmanager
 def concord_consumer(databases: Databases) -> Generator[Concord]:
-    """Configure, set up, and let the daemon copy the empty table; it does not run when this yields."""
-    source, target = databases.source_dsn, databases.target_dsn(NAME)
-    consumer = Concord(
-        source_dsn=source,
-        target_dsn=target,
-        slot=f"concord_{databases.name}",
-        directory=databases.directory(NAME),
-    )
-    write_configuration(consumer.directory, source=source, target=target, slot=consumer.slot)
+    """From a PostgreSQL to its target; see `configured`."""
+    slot = slot_of(databases)
+    system = POSTGRES.format(dsn=slot.dsn, slot=slot.name)
+    with configured(databases, system=system, table="public.bench", source=slot) as consumer:
+        yield consumer
+
+
+@contextmanager
+def configured(databases: Databases, *, system: str, table: str, source: Reading | None) -> Generator[Concord]:
+    """Configure, set up, and let the daemon copy the empty table; it does not run when this yields.
+
+    `system` is the source's part of `concord.toml`, `table` what its mapping calls the table.
+    """
+    target = databases.target_dsn(NAME)
+    consumer = Concord(source=source, target_dsn=target, directory=databases.directory(NAME))
+    write_configuration(consumer.directory, system=system, table=table, target=target)
     consumer.command("setup")
     # What is there when a daemon first runs is copied, not replicated. It must find nothing, or a backlog would be
     # worked off twice: as rows of the copy and as rows of the log.
@@ -172,9 +202,10 @@ def concord_consumer(databases: Databases) -> Generator[Concord]:
             consumer.process.wait()
 
 
-def write_configuration(directory: Path, *, source: str, target: str, slot: str) -> None:
+def write_configuration(directory: Path, *, system: str, table: str, target: str) -> None:
     """The files of a one-way exchange of the one table. New rows get the key that they have at the source."""
+    allocate = 'allocate = { field = "number" }'
     (directory / "bench.toml").write_text(DICTIONARY)
-    (directory / "source.toml").write_text(MAPPING.format(allocate=""))
-    (directory / "target.toml").write_text(MAPPING.format(allocate='allocate = { field = "number" }'))
-    (directory / "concord.toml").write_text(CONFIG.format(source=source, target=target, slot=slot))
+    (directory / "source.toml").write_text(MAPPING.format(table=table, allocate=""))
+    (directory / "target.toml").write_text(MAPPING.format(table="public.bench", allocate=allocate))
+    (directory / "concord.toml").write_text(CONFIG.format(source=system, target=target))

@@ -18,7 +18,7 @@ from typing import Protocol
 import psycopg
 
 from benchmarks.machine import Share, read_counters, share_between
-from benchmarks.servers import has_row, walsender_started_at
+from benchmarks.servers import has_row
 
 # One question by primary key takes the target some 50 microseconds: half a per cent of one core, and no run measured
 # here is so short that ten milliseconds are a per cent of it.
@@ -34,17 +34,14 @@ class RunVoid(Exception):
 
 
 class Consumer(Protocol):
-    """Something that brings changes from `source_dsn` to `target_dsn`. Made ready and not running at first."""
+    """Something that brings changes from a source to `target_dsn`. Made ready and not running at first."""
 
     @property
     def name(self) -> str: ...
     @property
-    def source_dsn(self) -> str: ...
-    @property
     def target_dsn(self) -> str: ...
-    @property
-    def slot(self) -> str:
-        """The slot at the source that it reads from."""
+    def reading_since(self) -> float | None:
+        """When the connection was made by which it reads its source, seconds since 1970; None while there is none."""
         ...
 
     def start(self) -> None:
@@ -96,14 +93,22 @@ def running(consumer: Consumer) -> Generator[None]:
 
 
 def wait_reading(consumer: Consumer) -> float:
-    """Wait until the consumer reads from its slot; returns when its connection was made."""
+    """Wait until the consumer reads from its source; returns when its connection was made."""
     deadline = time.monotonic() + WAIT_SECONDS_MAX
-    with psycopg.connect(consumer.source_dsn, autocommit=True) as source:
-        while (began := walsender_started_at(source, consumer.slot)) is None:
-            consumer.check()
-            _give_up_after(deadline, consumer, "reads nothing from its slot")
-            time.sleep(POLL_SECONDS)
-        return began
+    while (began := consumer.reading_since()) is None:
+        consumer.check()
+        _give_up_after(deadline, consumer, "reads nothing from its source")
+        time.sleep(POLL_SECONDS)
+    return began
+
+
+def wait_stopped(consumer: Consumer, seconds: float) -> None:
+    """Wait until the source has noticed that the consumer has gone; another one may be refused till then."""
+    deadline = time.monotonic() + seconds
+    while consumer.reading_since() is not None:
+        if time.monotonic() > deadline:
+            raise RunVoid(f"{consumer.name} does not end: it still reads after {seconds:.0f} s")
+        time.sleep(POLL_SECONDS)
 
 
 def wait_row(consumer: Consumer, id: int) -> float:

@@ -18,18 +18,20 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
+import pymysql
 
 from benchmarks import concord
-from benchmarks.concord import Concord, concord_consumer
-from benchmarks.consumer import RunVoid, Usage, bring_up, running, wait_row
+from benchmarks.concord import concord_consumer
+from benchmarks.consumer import Consumer, RunVoid, Usage, bring_up, running, wait_row
 from benchmarks.machine import Share, load, machine_facts, read_counters, share_between
 from benchmarks.report import common_arguments, percentile, print_report, say, table_of
-from benchmarks.servers import Pair, fresh_databases, read_contents, settle, start_pair
+from benchmarks.servers import Databases, Pair, fresh_databases, read_contents, settle, start_pair
 from benchmarks.workloads import COLUMNS, insert_rows, write_end
 
 # Single commits wait for the disk; several writers share its flushes, so the rate does not hang on one flush's time.
@@ -62,6 +64,14 @@ class Plan:
     @property
     def warm_changes(self) -> int:
         return int(self.rate * self.warm_seconds)
+
+    def is_insert(self, number: int) -> bool:
+        """Every other change is an insert, the others update rows that are there."""
+        return number % 2 == 0
+
+    def id_of(self, number: int) -> int:
+        """The row of a change. Rows 1 to `changes` are there at first; inserts go behind them."""
+        return number + 1 + (self.changes if self.is_insert(number) else 0)
 
 
 @dataclass(slots=True)
@@ -110,9 +120,9 @@ def measure(pair: Pair, plan: Plan, *, p99_ms_max: float = P99_MS_MAX) -> dict[s
         insert_rows(databases.source_dsn, first=1, last=plan.changes, step=1000)
         bring_up(consumer, write_end(databases.source_dsn, 1))
         settle(databases)
-        seconds, late, share, usage = _write(consumer, plan)
-        latencies = _latencies(consumer, plan)
-        source, target = read_contents(consumer.source_dsn), read_contents(consumer.target_dsn)
+        seconds, late, share, usage = _write(databases, consumer, plan)
+        latencies = sorted(_latencies(databases, consumer, plan))
+        source, target = read_contents(databases.source_dsn), read_contents(consumer.target_dsn)
     found = {
         "p50": percentile(latencies, 0.50),
         "p95": percentile(latencies, 0.95),
@@ -137,56 +147,86 @@ def measure(pair: Pair, plan: Plan, *, p99_ms_max: float = P99_MS_MAX) -> dict[s
     }
 
 
-def _write(consumer: Concord, plan: Plan) -> tuple[float, float, Share, Usage]:
-    """Seconds that the writing took, how late a change was at worst, the machine's share, the daemon's use."""
+def _write(databases: Databases, consumer: Consumer, plan: Plan) -> tuple[float, float, Share, Usage]:
+    """Seconds that the writing took, how late a change was at worst, the machine's share, the consumer's use."""
     with running(consumer):
-        # One more row through the running daemon: from here on it is awake.
-        wait_row(consumer, write_end(consumer.source_dsn, 2))
+        # One more row through the running consumer: from here on it is awake.
+        wait_row(consumer, write_end(databases.source_dsn, 2))
         before = read_counters()
-        pace = Pace(plan.rate, plan.changes, time.monotonic(), itertools.count())
-        failures: list[Exception] = []
-        threads = [
-            threading.Thread(target=_write_changes, args=(consumer.source_dsn, pace, failures)) for _ in range(WRITERS)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        seconds = time.monotonic() - pace.began
-        if failures:
-            raise RunVoid("the writer failed") from failures[0]
+        seconds, late = write_paced(plan, lambda: postgres_writer(databases.source_dsn, plan))
         share = share_between(before, read_counters())
-        wait_row(consumer, write_end(consumer.source_dsn, 3))
-        return seconds, pace.late_seconds_max, share, consumer.usage()
+        wait_row(consumer, write_end(databases.source_dsn, 3))
+        return seconds, late, share, consumer.usage()
 
 
-def _write_changes(dsn: str, pace: Pace, failures: list[Exception]) -> None:
+def write_paced(
+    plan: Plan, open_writer: Callable[[], AbstractContextManager[Callable[[int], None]]]
+) -> tuple[float, float]:
+    """Have `WRITERS` writers make the changes of the plan, each when it is due. Seconds it took, and the most that a
+    change was late. A writer takes the number of a change."""
+    pace = Pace(plan.rate, plan.changes, time.monotonic(), itertools.count())
+    failures: list[Exception] = []
+    threads = [threading.Thread(target=_write_changes, args=(open_writer, pace, failures)) for _ in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise RunVoid("the writer failed") from failures[0]
+    return time.monotonic() - pace.began, pace.late_seconds_max
+
+
+def _write_changes(
+    open_writer: Callable[[], AbstractContextManager[Callable[[int], None]]], pace: Pace, failures: list[Exception]
+) -> None:
     try:
-        with psycopg.connect(dsn, autocommit=True) as connection:
+        with open_writer() as write:
             # Taking the next number is one step of the interpreter; two threads never get the same.
             for number in pace.numbers:
                 if number >= pace.count:
                     return
                 pace.wait(number)
-                # Rows 1 to count are there; inserts go behind them.
-                is_insert = number % 2 == 0
-                id = number + 1 + (pace.count if is_insert else 0)
-                connection.execute(_INSERT if is_insert else _UPDATE, {"id": id}, prepare=True)
-    except psycopg.Error as error:
+                write(number)
+    except (psycopg.Error, pymysql.Error) as error:
         failures.append(error)
 
 
-def _latencies(consumer: Concord, plan: Plan) -> list[float]:
-    """Seconds from commit to commit of every change behind the warm-up, ascending."""
-    numbers = range(plan.warm_changes, plan.changes)
-    ids = {number + 1 + (plan.changes if number % 2 == 0 else 0) for number in numbers}
-    span = (1, 2 * plan.changes)
-    with psycopg.connect(consumer.source_dsn) as source, psycopg.connect(consumer.target_dsn) as target:
-        began = dict(source.execute(_COMMITS, span).fetchall())
-        ended = dict(target.execute(_COMMITS, span).fetchall())
-    if not ids <= ended.keys():
-        raise RunVoid(f"{len(ids - ended.keys())} changes are not at the target")
-    return sorted(ended[id] - began[id] for id in ids)
+@contextmanager
+def postgres_writer(dsn: str, plan: Plan) -> Generator[Callable[[int], None]]:
+    """Commits change after change."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+
+        def write(number: int) -> None:
+            sql = _INSERT if plan.is_insert(number) else _UPDATE
+            connection.execute(sql, {"id": plan.id_of(number)}, prepare=True)
+
+        yield write
+
+
+def committed(dsn: str, plan: Plan) -> dict[int, float]:
+    """When each change was committed at a server by one of its users, seconds since 1970, by the row's id."""
+    with psycopg.connect(dsn) as connection:
+        return dict(connection.execute(_COMMITS, (1, 2 * plan.changes)).fetchall())
+
+
+def counted_ids(plan: Plan) -> list[int]:
+    """The rows of the changes behind the warm-up."""
+    return [plan.id_of(number) for number in range(plan.warm_changes, plan.changes)]
+
+
+def _latencies(databases: Databases, consumer: Consumer, plan: Plan) -> list[float]:
+    """Seconds from commit to commit of every change behind the warm-up."""
+    began, ended = committed(databases.source_dsn, plan), committed(consumer.target_dsn, plan)
+    return differences(plan, began, ended)
+
+
+def differences(plan: Plan, began: Mapping[int, float], ended: Mapping[int, float]) -> list[float]:
+    """What lies between, of every change behind the warm-up. Raises `RunVoid` when one has not arrived."""
+    ids = counted_ids(plan)
+    missing = sum(id not in ended for id in ids)
+    if missing:
+        raise RunVoid(f"{missing} changes are not at the target")
+    return [ended[id] - began[id] for id in ids]
 
 
 def _flush_ms(dsn: str) -> dict[str, float]:

@@ -8,7 +8,6 @@ not wait for the target's disk, which is safe because it confirms to the source 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from typing import Final
 
 import psycopg
 
-from benchmarks.consumer import POLL_SECONDS, RunVoid, Usage, read_usage
-from benchmarks.servers import Databases, slot_is_active
+from benchmarks.consumer import RunVoid, Usage, read_usage, wait_stopped
+from benchmarks.servers import Databases, Slot
 
 NAME: Final = "native"
 STOP_SECONDS_MAX: Final = 60.0
@@ -27,26 +26,24 @@ STOP_SECONDS_MAX: Final = 60.0
 class Native:
     """A subscription, made and not enabled."""
 
-    source_dsn: str
+    slot: Slot
     target_dsn: str
-    slot: str
     name: str = NAME
 
+    def reading_since(self) -> float | None:
+        return self.slot.reading_since()
+
     def start(self) -> None:
-        self._execute(f"alter subscription {self.slot} enable")
+        self._execute(f"alter subscription {self.slot.name} enable")
 
     def stop(self) -> None:
-        self._execute(f"alter subscription {self.slot} disable")
-        deadline = time.monotonic() + STOP_SECONDS_MAX
-        while slot_is_active(self.source_dsn, self.slot):
-            if time.monotonic() > deadline:
-                raise RunVoid("the apply worker does not end")
-            time.sleep(POLL_SECONDS)
+        self._execute(f"alter subscription {self.slot.name} disable")
+        wait_stopped(self, STOP_SECONDS_MAX)
 
     def check(self) -> None:
         with psycopg.connect(self.target_dsn, autocommit=True) as connection:
             row = connection.execute(
-                "select apply_error_count from pg_stat_subscription_stats where subname = %s", (self.slot,)
+                "select apply_error_count from pg_stat_subscription_stats where subname = %s", (self.slot.name,)
             ).fetchone()
         if row is not None and row[0]:
             raise RunVoid("the apply worker has failed; see the target server's log")
@@ -57,7 +54,7 @@ class Native:
             leader = " and leader_pid is null" if connection.info.server_version >= 16_00_00 else ""
             row = connection.execute(
                 f"select pid from pg_stat_subscription where subname = %s and relid is null{leader}".encode(),
-                (self.slot,),
+                (self.slot.name,),
             ).fetchone()
         if row is None or row[0] is None:
             raise RunVoid("there is no apply worker")
@@ -65,7 +62,7 @@ class Native:
 
     def drop(self) -> None:
         """Remove the subscription with its slot."""
-        self._execute(f"drop subscription if exists {self.slot}")
+        self._execute(f"drop subscription if exists {self.slot.name}")
 
     def _execute(self, sql: str) -> None:
         with psycopg.connect(self.target_dsn, autocommit=True) as connection:
@@ -86,7 +83,7 @@ def native_consumer(databases: Databases, *, synchronous: bool = False) -> Gener
             f"create subscription {slot} connection '{source}' publication {slot}"
             f" with (enabled = false, create_slot = true, copy_data = false, synchronous_commit = '{commit}')".encode()
         )
-    consumer = Native(source_dsn=source, target_dsn=target, slot=slot)
+    consumer = Native(slot=Slot(dsn=source, name=slot), target_dsn=target)
     try:
         yield consumer
     finally:

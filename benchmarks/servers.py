@@ -150,18 +150,19 @@ def has_row(connection: psycopg.Connection, id: int) -> bool:
     return connection.execute("select from public.bench where id = %s", (id,), prepare=False).rowcount == 1
 
 
-def slot_is_active(dsn: str, slot: str) -> bool:
-    """Whether somebody reads from the slot now."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        row = connection.execute("select active from pg_replication_slots where slot_name = %s", (slot,)).fetchone()
-        return row is not None and bool(row[0])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A replication slot at a source: where a consumer reads."""
 
+    dsn: str
+    name: str
 
-def walsender_started_at(connection: psycopg.Connection, slot: str) -> float | None:
-    """When the connection that reads from the slot was made, seconds since 1970; None while nobody reads."""
-    row = connection.execute(
-        "select extract(epoch from r.backend_start)::float8 from pg_replication_slots s"
-        " join pg_stat_replication r on r.pid = s.active_pid where s.slot_name = %s",
-        (slot,),
-    ).fetchone()
-    return None if row is None else row[0]
+    def reading_since(self) -> float | None:
+        """When the connection that reads from it was made, seconds since 1970; None while nobody reads."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            row = connection.execute(
+                "select extract(epoch from r.backend_start)::float8 from pg_replication_slots s"
+                " join pg_stat_replication r on r.pid = s.active_pid where s.slot_name = %s",
+                (self.name,),
+            ).fetchone()
+        return None if row is None else row[0]

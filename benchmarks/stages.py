@@ -33,11 +33,11 @@ import apsw
 import psycopg
 
 from benchmarks import concord
-from benchmarks.concord import Concord, concord_consumer
+from benchmarks.concord import Concord, concord_consumer, slot_of
 from benchmarks.consumer import RunVoid, bring_up
 from benchmarks.machine import load, machine_facts
 from benchmarks.report import common_arguments, print_report, say, spread, table_of
-from benchmarks.servers import Databases, Pair, fresh_databases, settle, start_pair
+from benchmarks.servers import Databases, Pair, Slot, fresh_databases, settle, start_pair
 from benchmarks.workloads import TABLE, WORKLOADS, Workload, preload, write, write_end
 from engine.assemble import load_meaning, register
 from engine.config.load import load_config
@@ -190,7 +190,7 @@ async def _measure(databases: Databases, consumer: Concord, workload: Workload, 
         captured = await _capture(consumer, config, meter)
     shape = next(segment.tables[TABLE].shape for batch in captured for segment in batch.segments)
     captured.clear()
-    messages = _messages(consumer)
+    messages = _messages(slot_of(databases))
     decoded: list[Batch] = []
     for _ in range(repetitions):
         decoded = _decode(messages, shape, consumer.directory, meter)
@@ -229,13 +229,13 @@ async def _position(path: Path) -> Any:
         return await hub.read(lambda tx: tx.position(tx.rows("select id from system where name = 'source'")[0][0]))
 
 
-def _messages(consumer: Concord) -> list[bytes]:
+def _messages(slot: Slot) -> list[bytes]:
     """What the walsender sends for the workload."""
-    with psycopg.connect(consumer.source_dsn) as connection:
+    with psycopg.connect(slot.dsn) as connection:
         found = connection.execute(
             "select data from pg_logical_slot_peek_binary_changes(%s, null, null, 'proto_version', '2',"
             " 'publication_names', %s)",
-            (consumer.slot, consumer.slot),
+            (slot.name, slot.name),
             binary=True,
         ).fetchall()
     return [data for (data,) in found]

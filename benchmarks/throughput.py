@@ -133,7 +133,7 @@ def _backlog(pair: Pair, plan: Plan, workload: Workload, order: Sequence[str]) -
         write(databases.source_dsn, workload, plan.rows)
         last = write_end(databases.source_dsn, 2)
         timed = [time_backlog(consumer, last) for consumer in consumers]
-        return [_run(consumer, found) for consumer, found in zip(consumers, timed, strict=True)]
+        return [_run(databases, consumer, found) for consumer, found in zip(consumers, timed, strict=True)]
 
 
 def _live(pair: Pair, plan: Plan, workload: Workload, order: Sequence[str]) -> list[Run]:
@@ -157,7 +157,7 @@ def _live(pair: Pair, plan: Plan, workload: Workload, order: Sequence[str]) -> l
                 usage = consumer.usage()
             began = committed_at(databases.source_dsn, first)
             timed = Timed(seconds=ended - began, start_seconds=started - asked, usage=usage, share=share)
-            runs.append(_run(consumer, timed))
+            runs.append(_run(databases, consumer, timed))
     return runs
 
 
@@ -167,8 +167,8 @@ def _open(stack: ExitStack, name: str, databases: Databases, plan: Plan) -> Cons
     return stack.enter_context(concord_consumer(databases))
 
 
-def _run(consumer: Consumer, timed: Timed) -> Run:
-    source, target = read_contents(consumer.source_dsn), read_contents(consumer.target_dsn)
+def _run(databases: Databases, consumer: Consumer, timed: Timed) -> Run:
+    source, target = read_contents(databases.source_dsn), read_contents(consumer.target_dsn)
     return Run(
         consumer=consumer.name,
         timed=timed,
