@@ -90,9 +90,12 @@ publication = "{slot}"
 
 
 class Reading(Protocol):
-    """What tells that somebody reads from a source."""
+    """How it is known that somebody reads from a source."""
 
     def reading_since(self) -> float | None: ...
+    def release(self) -> None:
+        """The reader has gone: make the server notice."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,6 +137,8 @@ class Concord:
             process.kill()
             process.wait()
             raise RunVoid(f"the daemon does not end: {self.log_tail()}") from None
+        if self.source is not None:
+            self.source.release()
         wait_stopped(self, STOP_SECONDS_MAX)
 
     def check(self) -> None:

@@ -166,3 +166,6 @@ class Slot:
                 (self.name,),
             ).fetchone()
         return None if row is None else row[0]
+
+    def release(self) -> None:
+        """Nothing is to be done: the server sees by itself that the reader has gone."""

@@ -47,6 +47,10 @@ class ConnectWorker:
         self.ask("PUT", f"/connectors/{quote(name)}/config", dict(config))
         self.wait_running(name)
 
+    def create_stopped(self, name: str, config: Mapping[str, str]) -> None:
+        """Make a connector that does nothing until `resume`."""
+        self.ask("POST", "/connectors", {"name": name, "config": dict(config), "initial_state": "STOPPED"})
+
     def delete(self, name: str) -> None:
         """End a connector. What it has written stays; so does its slot at a PostgreSQL, and its offset here."""
         self.ask("DELETE", f"/connectors/{quote(name)}")

@@ -1,0 +1,195 @@
+"""The ways that are measured, each from one kind of source to a PostgreSQL: what is written there, and who reads it.
+
+    postgres   Concord; PostgreSQL's own logical replication; Debezium, Kafka and Debezium's sink
+    mariadb    Concord; Debezium, Kafka and Debezium's sink
+    topic      Concord; Debezium's sink: both over a topic that Debezium has written
+
+A `Round` is one repetition: fresh databases, fresh consumers, made ready and not running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from benchmarks import concord, debezium, native
+from benchmarks.concord import concord_consumer, configured
+from benchmarks.consumer import Consumer
+from benchmarks.debezium import FLATTENED, SOURCE, Kafka, connectors
+from benchmarks.latency import Plan, committed, postgres_writer
+from benchmarks.mariadb import PASSWORD, Dump, Shop, fresh_shop, make_user
+from benchmarks.native import native_consumer
+from benchmarks.servers import Contents, Databases, Pair, Slot, fresh_databases, read_contents, settle
+from benchmarks.workloads import Workload, preload, write, write_end
+from engine.testing.kafka import debezium as settings_of
+from engine.testing.mariadb import MariadbServer
+
+MARIADB: Final = """
+plugin = "mysql"
+unix_socket = "{socket}"
+database = "{database}"
+user = "{user}"
+password = {{ env = "BENCH_PASSWORD" }}
+"""
+
+
+class Source(Protocol):
+    """The one table at a source, and its writers."""
+
+    def preload(self, workload: Workload, rows: int) -> None: ...
+    def write(self, workload: Workload, rows: int) -> None: ...
+    def write_end(self, number: int) -> int:
+        """Commit one more row behind all others; its id."""
+        ...
+
+    def settle(self) -> None:
+        """Bring all databases to the same rest."""
+        ...
+
+    def contents(self) -> Contents: ...
+    def writer(self, plan: Plan) -> AbstractContextManager[Callable[[int], None]]:
+        """Commits change after change of the plan; a moment of each is kept."""
+        ...
+
+    def began(self, plan: Plan) -> Mapping[int, float]:
+        """When each change of the plan was committed, seconds since 1970, by the row's id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One repetition's source and consumers, in the order in which they are to be run."""
+
+    source: Source
+    consumers: Sequence[Consumer]
+    databases: Databases
+
+
+class Leg(Protocol):
+    """One way. Its consumers by name; `round` opens the ones of these names."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def consumers(self) -> tuple[str, ...]: ...
+    def round(self, names: Sequence[str]) -> AbstractContextManager[Round]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresSource:
+    databases: Databases
+
+    def preload(self, workload: Workload, rows: int) -> None:
+        preload(self.databases.source_dsn, workload, rows)
+
+    def write(self, workload: Workload, rows: int) -> None:
+        write(self.databases.source_dsn, workload, rows)
+
+    def write_end(self, number: int) -> int:
+        return write_end(self.databases.source_dsn, number)
+
+    def settle(self) -> None:
+        settle(self.databases)
+
+    def contents(self) -> Contents:
+        return read_contents(self.databases.source_dsn)
+
+    def writer(self, plan: Plan) -> AbstractContextManager[Callable[[int], None]]:
+        return postgres_writer(self.databases.source_dsn, plan)
+
+    def began(self, plan: Plan) -> Mapping[int, float]:
+        return committed(self.databases.source_dsn, plan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresLeg:
+    pair: Pair
+    kafka: Kafka
+    name: str = "postgres"
+    consumers: tuple[str, ...] = (concord.NAME, native.NAME, debezium.NAME)
+
+    @contextmanager
+    def round(self, names: Sequence[str]) -> Generator[Round]:
+        with fresh_databases(self.pair, names) as databases, ExitStack() as stack:
+            opened = [stack.enter_context(self._consumer(name, databases)) for name in names]
+            yield Round(source=PostgresSource(databases=databases), consumers=opened, databases=databases)
+
+    def _consumer(self, name: str, databases: Databases) -> AbstractContextManager[Consumer]:
+        match name:
+            case concord.NAME:
+                return concord_consumer(databases)
+            case native.NAME:
+                return native_consumer(databases)
+            case _:
+                slot = Slot(dsn=databases.source_dsn, name=f"{debezium.NAME}_{databases.name}")
+                topic = f"{slot.name}.public.bench"
+                feeder = settings_of.postgres_source(
+                    slot.dsn, slot.name, tables="public.bench", settings={**SOURCE, **FLATTENED}
+                )
+                return connectors(self.kafka, databases.target_dsn(name), topic, source=(slot, feeder))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MariadbSource:
+    shop: Shop
+    databases: Databases
+    times: dict[int, float]
+
+    def preload(self, workload: Workload, rows: int) -> None:
+        self.shop.preload(workload, rows)
+
+    def write(self, workload: Workload, rows: int) -> None:
+        self.shop.write(workload, rows)
+
+    def write_end(self, number: int) -> int:
+        return self.shop.write_end(number)
+
+    def settle(self) -> None:
+        settle(self.databases)
+
+    def contents(self) -> Contents:
+        return self.shop.contents()
+
+    def writer(self, plan: Plan) -> AbstractContextManager[Callable[[int], None]]:
+        return self.shop.writer(plan, self.times)
+
+    def began(self, plan: Plan) -> Mapping[int, float]:
+        return self.times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MariadbLeg:
+    pair: Pair
+    server: MariadbServer
+    kafka: Kafka
+    name: str = "mariadb"
+    consumers: tuple[str, ...] = (concord.NAME, debezium.NAME)
+
+    @contextmanager
+    def round(self, names: Sequence[str]) -> Generator[Round]:
+        with fresh_shop(self.server) as shop, fresh_databases(self.pair, names) as databases, ExitStack() as stack:
+            opened = [stack.enter_context(self._consumer(name, shop, databases)) for name in names]
+            source = MariadbSource(shop=shop, databases=databases, times={})
+            yield Round(source=source, consumers=opened, databases=databases)
+
+    def _consumer(self, name: str, shop: Shop, databases: Databases) -> AbstractContextManager[Consumer]:
+        # A user of its own in each round: its connection is how it is known that it reads.
+        user = f"{name}_{shop.name}"
+        make_user(self.server, user)
+        dump = Dump(server=self.server, user=user)
+        if name == concord.NAME:
+            system = MARIADB.format(socket=self.server.socket_path, database=shop.name, user=user)
+            return configured(databases, system=system, table="bench", source=dump)
+        prefix = f"{name}_{shop.name}"
+        feeder = settings_of.mariadb_source(
+            self.server,
+            prefix,
+            bootstrap=self.kafka.broker.bootstrap,
+            database=shop.name,
+            tables=f"{shop.name}.bench",
+            settings={"database.user": user, "database.password": PASSWORD, **SOURCE, **FLATTENED},
+        )
+        topic = f"{prefix}.{shop.name}.bench"
+        return connectors(self.kafka, databases.target_dsn(name), topic, source=(dump, feeder))
