@@ -47,7 +47,10 @@ def load_meaning(config: Config) -> Meaning:
     for system in config.systems:
         try:
             mappings[system.name] = load_mapping(
-                system.mapping, dictionary, system=system.name, dialect=system.plugin.dialect
+                system.mapping,
+                dictionary,
+                system=system.name,
+                dialect=system.plugin.dialect_for(system.options),
             )
         except ConfigError as error:
             problems.extend(error.problems or (str(error),))
