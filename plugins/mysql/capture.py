@@ -38,7 +38,7 @@ from plugins.mysql.wire import Wire, dump
 
 # Where only others' transactions go on, the position is worth a hub commit this often.
 POSITION_SECONDS: Final = 1.0
-INSPECT_SECONDS: Final = 30.0
+INSPECT_SECONDS: Final = 10.0
 # A transaction is sent as soon as it is in the log, a moment before other sessions see its rows.
 SETTLE_SECONDS_MAX: Final = 60.0
 SETTLE_PAUSE_SECONDS: Final = 0.02

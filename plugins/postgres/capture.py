@@ -46,7 +46,7 @@ STATUS_SECONDS_MAX: Final = 10.0
 SILENT_SECONDS_MAX: Final = 600.0
 # Where only others' transactions go on, the position is worth a hub commit this often.
 POSITION_SECONDS: Final = 1.0
-INSPECT_SECONDS: Final = 30.0
+INSPECT_SECONDS: Final = 10.0
 # A transaction that has been sent but has not ended for other sessions yet is waiting for a synchronous standby. That
 # takes milliseconds, or for ever when the standby is gone; then the lane should say so.
 SETTLE_SECONDS_MAX: Final = 60.0

@@ -11,10 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
+
 from engine.model.position import Position
 from engine.ports import Feed, TableWrite, WriteKind
 from engine.testing.contract import Kit, Users, flat
 from engine.testing.contract.source import SourceContract
+from plugins.polling import capture
 from plugins.polling.capture import Looker
 from plugins.polling.connect import connect_now, guarded
 
@@ -92,6 +95,10 @@ class PolledKit(Kit):
 
 class PolledSourceContract(SourceContract):
     """What polling cannot keep is here as it is."""
+
+    @pytest.fixture(autouse=True)
+    def _says_soon_that_nothing_is_new(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(capture, "KEEP_ALIVE_SECONDS", 0.05)
 
     async def test_a_key_that_changes_names_the_old_one(self, kit: Kit) -> None:
         """It does not: a row is known by its key."""

@@ -21,9 +21,10 @@ from engine.testing.memory import Marker, MemoryDatabase
 from engine.testing.memory_polled import MemoryLooks, PolledFeed
 from engine.testing.memory_target import MemoryDelivery
 from engine.testing.simulation import Simulation
+from tests.simulation import test_worlds
 from tests.simulation.test_worlds import notices, run_worlds
 
-WORLDS = 12
+WORLDS = test_worlds.WORLDS // 2
 
 
 def polled(seed: int, **kinds: Any) -> Simulation:

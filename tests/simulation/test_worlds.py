@@ -8,6 +8,7 @@ The tests of the tests break the engine on purpose, each in one way, and the sam
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,8 @@ from engine.testing.memory import MemoryDatabase
 from engine.testing.memory_source import MemoryFeed
 from engine.testing.simulation import Simulation
 
-WORLDS = 24
+WORLDS = int(os.environ.get("CONCORD_TEST_WORLDS", "16"))
+"""Of each kind. More of them find more: `CONCORD_TEST_WORLDS=500 pytest tests/simulation`."""
 LIVES = 4
 
 

@@ -302,7 +302,7 @@ async def _deliver(kit: Kit, session: TargetSession, table: str, seq: int) -> No
 
 
 def _count(manner: Manner) -> int:
-    return CUTS // 3 if manner is Manner.SILENCE else CUTS
+    return CUTS // 4 if manner is Manner.SILENCE else CUTS
 
 
 def _somewhere(total: int, part: int, parts: int) -> int:
