@@ -37,6 +37,8 @@ _KINDS: Final = {
 _HEADER_SIZE: Final = 4
 # What a time keeps that says nothing of it (date/time types, table 8.9 of PostgreSQL's manual).
 _SECOND_DIGITS: Final = 6
+# INTERVAL_MASK(SECOND) of utils/timestamp.h.
+_INTERVAL_SECOND: Final = 1 << 12
 _MOMENTS: Final = (Kind.TIME, Kind.TIMESTAMP, Kind.INSTANT)
 
 
@@ -100,8 +102,11 @@ def describe(type_id: int, modifier: int, types: dict[int, TypeRow]) -> ColumnTy
     elif kind in _MOMENTS:
         scale = _SECOND_DIGITS if modifier < 0 else modifier
     elif kind is Kind.INTERVAL:
-        # The upper half says which units it has; all bits of the lower one: every digit (INTERVAL_FULL_PRECISION).
+        # All bits of the lower half: every digit (INTERVAL_FULL_PRECISION). The upper half says which units it has, and
+        # without seconds the server cuts them off without a word (AdjustIntervalForTypmod): no column for a duration.
         scale = min(modifier & 0xFFFF, _SECOND_DIGITS)
+        if modifier >= 0 and not (modifier >> 16) & _INTERVAL_SECOND:
+            kind, scale = Kind.OTHER, None
     return ColumnType(
         kind=kind,
         length=length,
