@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import chdir, closing, contextmanager
@@ -24,6 +23,7 @@ from engine.cli import app
 from engine.hub.sqlite import lock_owner
 from engine.testing.mariadb import MariadbServer
 from engine.testing.postgres import PostgresServer
+from tests.daemons import Running, run_concord, start_concord
 
 DICTIONARY = """
 [entities.account]
@@ -158,7 +158,7 @@ class Field:
     """Of PostgreSQL systems that are not in UTF-8."""
     environment: dict[str, str] = field(default_factory=lambda: {})
     """Added to what every command finds in its environment."""
-    daemons: list[subprocess.Popen[bytes]] = field(default_factory=lambda: [])
+    daemons: list[Running] = field(default_factory=lambda: [])
 
     def dsn(self, system: str) -> str:
         assert self.server is not None
@@ -271,14 +271,11 @@ class Field:
                 self.server.drop_database(self.database(system))
 
     def concord(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run one command to its end: in this process, since another one would import for longer than most tests last.
-        Not the daemon, and not where users have files open by another SQLite library than ours: two of them in one
-        process take each other's locks away (https://www.sqlite.org/howtocorrupt.html, 2.2.1)."""
+        """Run one command to its end: in this process, but for the daemon, and where users have files open by another
+        SQLite library than ours: two of them in one process take each other's locks away
+        (https://www.sqlite.org/howtocorrupt.html, 2.2.1)."""
         if arguments[0] == "run" or self.files:
-            command = [sys.executable, "-m", "engine.cli", *arguments]
-            return subprocess.run(
-                command, cwd=self.directory, capture_output=True, text=True, timeout=timeout, env=self._environment()
-            )
+            return run_concord(arguments, directory=self.directory, environment=self._environment(), timeout=timeout)
         with chdir(self.directory):
             result = CliRunner(env=self.environment).invoke(app, arguments)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -290,12 +287,15 @@ class Field:
         ended = self.concord("run", "--once", "--log-level", "warning")
         assert ended.returncode == 0, ended.stderr
 
-    def start_daemon(self, *arguments: str, is_awaited: bool = False) -> subprocess.Popen[bytes]:
+    def start_daemon(self, *arguments: str, is_awaited: bool = False) -> Running:
         """`concord run` in the background; its log is appended to daemon.log. `is_awaited`: not before it owns the hub,
-        so that a signal does not meet a Python that is still importing."""
-        command = [sys.executable, "-m", "engine.cli", "run", *arguments]
-        with (self.directory / "daemon.log").open("ab") as log:
-            daemon = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log, env=self._environment())
+        so that a signal does not meet one that is still beginning."""
+        daemon = start_concord(
+            ("run", *arguments),
+            output=self.directory / "daemon.log",
+            directory=self.directory,
+            environment=self._environment(),
+        )
         self.daemons.append(daemon)
         until = time.monotonic() + START_SECONDS_MAX
         while is_awaited and lock_owner(self.directory / "hub.sqlite") != daemon.pid:

@@ -18,6 +18,7 @@ from dataclasses import field as default
 from typing import Any
 
 from tests.acceptance.field import Field
+from tests.daemons import Running
 
 WAIT_SECONDS_MAX = 60.0
 PARKED_BY_KEY = "(p.key = ? or p.rid in (select rid from link where key = ?))"
@@ -30,7 +31,7 @@ class Trouble:
     field: Field
     secrets: set[str] = default(default_factory=lambda: set())
     said: list[str] = default(default_factory=lambda: [])
-    daemon: subprocess.Popen[bytes] | None = None
+    daemon: Running | None = None
     changes: dict[str, int] = default(default_factory=lambda: {})
     """How many rows the users of each system have changed."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.acceptance.test_numbers import CONFIG, CRM, DICTIONARY, ERP
 from tests.cli.support import concord, daemon, execute, until_started
+from tests.daemons import Running
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def agreed(folder: Path) -> Path:
 
 
 @pytest.fixture
-def running(agreed: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(agreed: Path) -> Iterator[Running]:
     process = daemon(agreed)
     try:
         until_started(agreed, process)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
 from engine.cli import app
+from tests.daemons import Running, start_concord
 
 
 def execute(database: Path, sql: str) -> None:
@@ -27,13 +27,13 @@ def concord(folder: Path, *words: str) -> Result:
     return result
 
 
-def daemon(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "engine.cli", "run", *words, "-c", str(folder / "concord.toml")]
-    with (folder / f"run{len(list(folder.glob('run*.log')))}.log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+def daemon(folder: Path, *words: str) -> Running:
+    log = folder / f"run{len(list(folder.glob('run*.log')))}.log"
+    log.touch()
+    return start_concord(["run", *words, "-c", str(folder / "concord.toml")], output=log)
 
 
-def until_started(folder: Path, process: subprocess.Popen[bytes]) -> None:
+def until_started(folder: Path, process: Running | subprocess.Popen[bytes]) -> None:
     newest = max(folder.glob("run*.log"), key=lambda log: int(log.stem.removeprefix("run")))
     while "daemon.started" not in newest.read_text():
         assert process.poll() is None

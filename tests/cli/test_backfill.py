@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 
 from tests.cli.support import concord, daemon, execute, until_started
 from tests.cli.test_rewrite import customers, settle, unseen
+from tests.daemons import Running
 
 ROWS = 30
 
@@ -164,7 +164,7 @@ def _debtors_named(folder: Path, name: str) -> int:
     return count
 
 
-def test_beside_a_daemon_it_begins_at_once(many: Path, running: subprocess.Popen[bytes]) -> None:
+def test_beside_a_daemon_it_begins_at_once(many: Path, running: Running) -> None:
     told = json.loads(concord(many, "backfill", "erp", "debtors", "--json").stdout)
     assert told["daemon"] == running.pid
     until(lambda: customers(many).count("new") == ROWS)

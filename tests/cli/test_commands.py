@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ from typer.testing import CliRunner
 from engine.cli import app
 from tests.acceptance.test_numbers import CONFIG
 from tests.cli.support import concord, daemon, execute
+from tests.daemons import Running
 
 COMMANDS = (
     ["demo"], ["check"], ["setup"], ["run"], ["status"], ["compare"], ["conflicts"], ["parked"], ["parked", "list"],
@@ -66,9 +66,7 @@ def test_a_table_that_cannot_be_read_is_told_and_the_others_are_compared(agreed:
     ]  # fmt: skip
 
 
-def test_status_is_healthy_while_the_daemon_runs_and_not_without(
-    agreed: Path, running: subprocess.Popen[bytes]
-) -> None:
+def test_status_is_healthy_while_the_daemon_runs_and_not_without(agreed: Path, running: Running) -> None:
     deadline = time.monotonic() + 60
     while (result := concord(agreed, "status", "--json")).exit_code and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -179,18 +177,18 @@ def test_a_hub_that_is_something_else(agreed: Path) -> None:
     assert "damaged or is no hub" in result.stderr
 
 
-def test_a_term_signal_drains(running: subprocess.Popen[bytes]) -> None:
+def test_a_term_signal_drains(running: Running) -> None:
     running.send_signal(signal.SIGTERM)
     assert running.wait(60) == 0
 
 
-def test_a_second_daemon_is_told_of_the_first(agreed: Path, running: subprocess.Popen[bytes]) -> None:
+def test_a_second_daemon_is_told_of_the_first(agreed: Path, running: Running) -> None:
     second = daemon(agreed)
     assert second.wait(60) == 75
     assert str(running.pid) in (agreed / "run2.log").read_text()
 
 
-def test_nothing_is_removed_beside_the_daemon(agreed: Path, running: subprocess.Popen[bytes]) -> None:
+def test_nothing_is_removed_beside_the_daemon(agreed: Path, running: Running) -> None:
     refused = concord(agreed, "teardown", "crm", "--yes")
     assert (refused.exit_code, f"process {running.pid}" in refused.stderr) == (5, True)
     running.kill()
@@ -198,7 +196,7 @@ def test_nothing_is_removed_beside_the_daemon(agreed: Path, running: subprocess.
     assert concord(agreed, "teardown", "crm", "--yes").exit_code == 0
 
 
-def test_two_interrupts_stop_at_once(running: subprocess.Popen[bytes]) -> None:
+def test_two_interrupts_stop_at_once(running: Running) -> None:
     # Two, and no more: one that comes when Python itself is ending kills the process like any other.
     for _ in range(2):
         running.send_signal(signal.SIGINT)

@@ -7,12 +7,12 @@ Method: the commands over two SQLite systems in agreement, without a daemon and 
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.cli.support import concord
+from tests.daemons import Running
 
 WRONG = [
     (["check", "crn"], "Did you mean 'crm'?"),
@@ -101,7 +101,7 @@ def test_words_that_exclude_each_other(agreed: Path) -> None:
         assert concord(agreed, *words).exit_code == 2, words
 
 
-def test_the_daemon_answers_with_the_next_step_too(agreed: Path, running: subprocess.Popen[bytes]) -> None:
+def test_the_daemon_answers_with_the_next_step_too(agreed: Path, running: Running) -> None:
     told = json.loads(concord(agreed, "review", "new", "999", "--json").stdout)["error"]
     assert (told["code"], told["message"]) == ("unknown", "no review 999 is open")
     assert told["hint"] == "Run `concord review list`."

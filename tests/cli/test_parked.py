@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from engine.cli import app
 from tests.cli.support import concord, daemon, execute, until_started
+from tests.daemons import Running
 
 DEBTORS = "create table debtors (no text primary key not null, name1 text{}, matchcode text)"
 
@@ -152,7 +152,7 @@ def test_a_row_that_cannot_be_read_is_one_difference(refusing: Path) -> None:
 
 
 def test_one_that_is_tried_again_beside_the_daemon_keeps_its_number(refusing: Path) -> None:
-    process: subprocess.Popen[bytes] = daemon(refusing)
+    process: Running = daemon(refusing)
     try:
         until_started(refusing, process)
         first = items(refusing, "--system", "erp")[0]

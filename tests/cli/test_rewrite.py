@@ -11,7 +11,6 @@ import dataclasses
 import io
 import json
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from engine.config.load import load_config
 from engine.daemon import Daemon
 from engine.telemetry.log import Log
 from tests.cli.support import concord, daemon, execute
+from tests.daemons import Running
 
 
 def unseen(folder: Path, sql: str) -> None:
@@ -98,7 +98,7 @@ def test_a_row_of_a_deleted_record_goes(agreed: Path) -> None:
     assert concord(agreed, "compare").exit_code == 0
 
 
-def test_beside_the_daemon(agreed: Path, running: subprocess.Popen[bytes]) -> None:
+def test_beside_the_daemon(agreed: Path, running: Running) -> None:
     before = debtors(agreed)
     unseen(agreed, "update debtors set name1 = 'other'")
     told = json.loads(concord(agreed, "rewrite", "crm:customers:1", "--system", "erp", "--json").stdout)

@@ -10,13 +10,13 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.cli.support import concord, execute
 from tests.cli.test_rewrite import customers, debtors
+from tests.daemons import Running
 
 
 def until(what: Callable[[], bool]) -> None:
@@ -36,9 +36,7 @@ def log(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("run*.log"))
 
 
-def test_a_renamed_column_waits_for_a_person_and_nothing_is_lost(
-    agreed: Path, running: subprocess.Popen[bytes]
-) -> None:
+def test_a_renamed_column_waits_for_a_person_and_nothing_is_lost(agreed: Path, running: Running) -> None:
     assert concord(agreed, "schema", "list").exit_code == 0
     execute(agreed / "erp.db", "alter table debtors rename column name1 to title")
     execute(agreed / "erp.db", "update debtors set title = 'renamed'")
@@ -64,7 +62,7 @@ def test_a_renamed_column_waits_for_a_person_and_nothing_is_lost(
     assert "all mapped tables are as known" in concord(agreed, "schema", "list").stdout
 
 
-def test_a_column_that_has_come_needs_nobody(agreed: Path, running: subprocess.Popen[bytes]) -> None:
+def test_a_column_that_has_come_needs_nobody(agreed: Path, running: Running) -> None:
     execute(agreed / "erp.db", "alter table debtors add column extra text")
     execute(agreed / "erp.db", "update debtors set name1 = 'followed'")
     until(lambda: customers(agreed) == ["followed"])
@@ -74,7 +72,7 @@ def test_a_column_that_has_come_needs_nobody(agreed: Path, running: subprocess.P
     assert running.poll() is None
 
 
-def test_a_hangup_reads_the_files_again(agreed: Path, running: subprocess.Popen[bytes]) -> None:
+def test_a_hangup_reads_the_files_again(agreed: Path, running: Running) -> None:
     mend(agreed, "[table.fields]", '[table.fields]\nnope = "matchcode"')
     os.kill(running.pid, signal.SIGHUP)
     until(lambda: "daemon.not_reloaded" in log(agreed))

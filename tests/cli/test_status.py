@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from tests.cli.support import concord, daemon, execute
+from tests.daemons import Running
 
 
 def status(folder: Path, system: str, *words: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def test_what_is_not_delivered_is_behind(agreed: Path) -> None:
     assert status(agreed, "erp")["behind"] == 1
 
 
-def test_the_age_of_the_last_change_and_the_rate(agreed: Path, running: subprocess.Popen[bytes]) -> None:
+def test_the_age_of_the_last_change_and_the_rate(agreed: Path, running: Running) -> None:
     before = status(agreed, "crm")["captured_at"]
     deadline = time.monotonic() + 60
     row: dict[str, Any] = {}

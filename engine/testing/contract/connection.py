@@ -20,7 +20,7 @@ from engine.ports import Feed, Role, TargetSession, WriteKind
 from engine.testing.contract import EPOCH, HUB, SECONDS_MAX, Kit, flat, seen, texts
 from engine.testing.proxy import Manner, Proxy, Way, proxy_to
 
-CUTS = 12
+CUTS = 8
 """How many bytes of a conversation are tried for each way and manner, others every time; fewer of a silence, which the
 plugin has to wait for."""
 LONG = "long " * 12_000
