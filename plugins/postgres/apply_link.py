@@ -25,8 +25,8 @@ from plugins.postgres.errors import translate
 # worst, nobody is there.
 ANSWER_SECONDS_EXTRA: Final = 15
 ROLLBACK_SECONDS_MAX: Final = 5
-# Of a farewell. asyncpg waits in vain for one where a statement was cancelled and the server was the first to close, and
-# whoever stops the daemon waits for it.
+# Of a farewell. asyncpg waits in vain for one where a statement was cancelled and the server was the first to close,
+# and whoever stops the daemon waits for it.
 CLOSE_SECONDS_MAX: Final = 1
 # A daemon that froze inside a delivery holds the marker's row, and its successor cannot claim. Between two statements
 # of a delivery the engine only reads its hub, which takes no minute.
