@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,10 +61,11 @@ class Kafka:
 
     broker: KafkaBroker
     worker: ConnectWorker
-    programs: tuple[JavaProgram, JavaProgram]
+    programs: tuple[JavaProgram, ...]
+    """What Debezium's route is charged with."""
 
     def usage(self) -> Usage:
-        """Of both processes together, since they were started."""
+        """Of these processes together, since they were started."""
         found = [read_usage(program.process.pid) for program in self.programs]
         return Usage(
             peak_rss_mb=round(sum(usage.peak_rss_mb for usage in found), 1),
@@ -91,8 +92,9 @@ class Debezium:
     def start(self) -> None:
         self.cpu_seconds_before = self.kafka.usage().cpu_seconds
         self.started_at = time.time()
+        # The sink first, so that the clock, which runs from the source's first reading, has nothing of its start.
         for connector in self.connectors:
-            self.kafka.worker.ask("PUT", f"/connectors/{connector}/resume")
+            self.kafka.worker.resume(connector)
 
     def stop(self) -> None:
         for connector in self.connectors:
@@ -123,10 +125,15 @@ class Debezium:
 def start_kafka(directory: Path) -> Generator[Kafka]:
     """Run a broker and a worker."""
     with (
-        start_broker(directory / "broker", java_options=(*JAVA, *BROKER_HEAP)) as (broker, first),
-        start_connect(directory / "connect", broker.bootstrap, java_options=(*JAVA, *WORKER_HEAP)) as (worker, second),
+        start_broker(directory / "broker", java_options=(*JAVA, *BROKER_HEAP)) as (broker, program),
+        start_worker(directory / "connect", broker) as (worker, second),
     ):
-        yield Kafka(broker=broker, worker=worker, programs=(first, second))
+        yield Kafka(broker=broker, worker=worker, programs=(program, second))
+
+
+def start_worker(directory: Path, broker: KafkaBroker) -> AbstractContextManager[tuple[ConnectWorker, JavaProgram]]:
+    """Run a worker of Kafka Connect."""
+    return start_connect(directory, broker.bootstrap, java_options=(*JAVA, *WORKER_HEAP))
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
     postgres   Concord; PostgreSQL's own logical replication; Debezium, Kafka and Debezium's sink
     mariadb    Concord; Debezium, Kafka and Debezium's sink
+    topic      Concord; Debezium's sink: both over a topic that Debezium has written
 
 A `Round` is one repetition: fresh databases, fresh consumers, made ready and not running.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from typing import Final, Protocol
 
 from benchmarks import concord, debezium, native
 from benchmarks.concord import concord_consumer, configured
-from benchmarks.consumer import Consumer
+from benchmarks.consumer import WAIT_SECONDS_MAX, Consumer, RunVoid
 from benchmarks.debezium import FLATTENED, SOURCE, Kafka, connectors
 from benchmarks.latency import Plan, committed, postgres_writer
 from benchmarks.mariadb import PASSWORD, Dump, Shop, fresh_shop, make_user
@@ -23,6 +25,8 @@ from benchmarks.native import native_consumer
 from benchmarks.servers import Contents, Databases, Pair, Slot, fresh_databases, read_contents, settle
 from benchmarks.workloads import Workload, preload, write, write_end
 from engine.testing.kafka import debezium as settings_of
+from engine.testing.kafka.client import end_offset
+from engine.testing.kafka.connect import ConnectWorker
 from engine.testing.mariadb import MariadbServer
 
 MARIADB: Final = """
@@ -32,6 +36,16 @@ database = "{database}"
 user = "{user}"
 password = {{ env = "BENCH_PASSWORD" }}
 """
+
+KAFKA: Final = """
+plugin = "kafka"
+servers = ["{bootstrap}"]
+prefix = "{prefix}"
+"""
+# What Concord wants of a connector to put whole transactions together. The sink makes nothing of it.
+TRANSACTIONS: Final = {"provide.transaction.metadata": "true", "skipped.operations": "none"}
+TOPIC_SECONDS: Final = 0.05
+FIRST_ROW: Final = 9
 
 
 class Source(Protocol):
@@ -192,3 +206,90 @@ class MariadbLeg:
         )
         topic = f"{prefix}.{shop.name}.bench"
         return connectors(self.kafka, databases.target_dsn(name), topic, source=(dump, feeder))
+
+
+@dataclass(slots=True, kw_only=True)
+class TopicSource:
+    """A PostgreSQL whose changes a connector brings to a topic; what has been written is there when a call returns."""
+
+    inner: PostgresSource
+    bootstrap: str
+    topic: str
+    messages: int = 0
+
+    def preload(self, workload: Workload, rows: int) -> None:
+        self.inner.preload(workload, rows)
+        self._wait(rows if workload.updates else 0)
+
+    def write(self, workload: Workload, rows: int) -> None:
+        self.inner.write(workload, rows)
+        self._wait(rows)
+
+    def write_end(self, number: int) -> int:
+        id = self.inner.write_end(number)
+        self._wait(1)
+        return id
+
+    def settle(self) -> None:
+        self.inner.settle()
+
+    def contents(self) -> Contents:
+        return self.inner.contents()
+
+    def writer(self, plan: Plan) -> AbstractContextManager[Callable[[int], None]]:
+        return self.inner.writer(plan)
+
+    def began(self, plan: Plan) -> Mapping[int, float]:
+        return self.inner.began(plan)
+
+    def _wait(self, rows: int) -> None:
+        self.messages += rows
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while end_offset(self.bootstrap, self.topic) < self.messages:
+            if time.monotonic() > deadline:
+                raise RunVoid(f"topic {self.topic} has no {self.messages} messages after {WAIT_SECONDS_MAX:.0f} s")
+            time.sleep(TOPIC_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicLeg:
+    """`feeder`: the worker that fills the topics. It is nobody's: both consumers read what it has written."""
+
+    pair: Pair
+    kafka: Kafka
+    feeder: ConnectWorker
+    name: str = "topic"
+    consumers: tuple[str, ...] = (concord.NAME, debezium.NAME)
+
+    @contextmanager
+    def round(self, names: Sequence[str]) -> Generator[Round]:
+        with fresh_databases(self.pair, names) as databases, ExitStack() as stack:
+            prefix = f"topic_{databases.name}"
+            topic, broker = f"{prefix}.public.bench", self.kafka.broker
+            for each in (topic, f"{prefix}.transaction"):
+                broker.create_topic(each)
+            feeder = settings_of.postgres_source(
+                databases.source_dsn, prefix, tables="public.bench", settings={**SOURCE, **TRANSACTIONS}
+            )
+            self.feeder.create(prefix, feeder)
+            stack.callback(self._end_feeder, prefix)
+            slot = Slot(dsn=databases.source_dsn, name=prefix)
+            while slot.reading_since() is None:
+                self.feeder.check(prefix)
+                time.sleep(TOPIC_SECONDS)
+            source = TopicSource(inner=PostgresSource(databases=databases), bootstrap=broker.bootstrap, topic=topic)
+            # What the table looks like is told by its messages alone, so one must be there.
+            source.write_end(FIRST_ROW)
+            opened = [stack.enter_context(self._consumer(name, databases, prefix)) for name in names]
+            yield Round(source=source, consumers=opened, databases=databases)
+
+    def _consumer(self, name: str, databases: Databases, prefix: str) -> AbstractContextManager[Consumer]:
+        if name == concord.NAME:
+            system = KAFKA.format(bootstrap=self.kafka.broker.bootstrap, prefix=prefix)
+            return configured(databases, system=system, table="public.bench", source=None)
+        return connectors(self.kafka, databases.target_dsn(name), f"{prefix}.public.bench", source=None)
+
+    def _end_feeder(self, name: str) -> None:
+        # Its slot is free afterwards.
+        self.feeder.stop(name)
+        self.feeder.delete(name)

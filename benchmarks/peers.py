@@ -11,18 +11,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from benchmarks import concord, debezium, native
+from benchmarks import concord, debezium, decoding, native
 from benchmarks.commits import commits_in_log, log_end
 from benchmarks.consumer import RunVoid, Timed, bring_up, running, time_backlog, wait_row
-from benchmarks.debezium import start_kafka
+from benchmarks.debezium import Kafka, start_kafka, start_worker
 from benchmarks.latency import Plan as LatencyPlan
 from benchmarks.latency import committed, differences, write_paced
-from benchmarks.legs import Leg, MariadbLeg, PostgresLeg, Round
+from benchmarks.legs import Leg, MariadbLeg, PostgresLeg, Round, TopicLeg
 from benchmarks.machine import OTHERS_CORES_MAX, load, machine_facts, read_counters, share_between
 from benchmarks.mariadb import OPTIONS, PASSWORD
 from benchmarks.report import common_arguments, percentile, print_report, say, spread, table_of
@@ -30,7 +32,7 @@ from benchmarks.servers import Contents, Pair, read_contents, start_pair
 from benchmarks.workloads import WORKLOADS, Workload
 from engine.testing.mariadb import start_mariadb
 
-LEGS = ("postgres", "mariadb")
+LEGS = ("postgres", "mariadb", "topic")
 CONSUMERS = (concord.NAME, native.NAME, debezium.NAME)
 USUAL = ("insert-100", "update-1")
 
@@ -46,6 +48,7 @@ class Plan:
     legs: tuple[str, ...] = LEGS
     consumers: tuple[str, ...] = CONSUMERS
     warm_rows: int = 50_000
+    decodes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         legs=tuple(options.leg or LEGS),
         consumers=tuple(options.only or CONSUMERS),
         warm_rows=options.warm_rows,
+        # Who asks for one way alone does not want it.
+        decodes=not options.leg and not options.only,
     )
     try:
         with start_pair() as pair:
@@ -90,23 +95,15 @@ def measure(pair: Pair, plan: Plan) -> dict[str, Any]:
     machine = machine_facts(pair)
     void: list[str] = []
     legs: dict[str, Any] = {}
-    with _legs(pair, plan) as opened:
-        for leg in opened:
-            names = tuple(name for name in leg.consumers if name in plan.consumers)
-            if debezium.NAME in names:
-                say(f"{leg.name}: warming with {plan.warm_rows:,} rows")
-                _backlog(leg, (debezium.NAME,), plan.workloads[0], plan.warm_rows)
-            found: dict[str, Any] = {}
-            for workload in plan.workloads:
-                found[workload.name] = _rates(leg, names, workload, plan, void)
-            if plan.latency is not None:
-                found["latency"] = {name: _latency(leg, name, plan.latency, void) for name in names}
-            legs[leg.name] = found
+    for name in plan.legs:
+        with open_leg(name, pair) as leg:
+            legs[name] = measure_leg(leg, plan, void)
     return {
         "benchmark": "peers",
         "rows": plan.rows,
         "repetitions": plan.repetitions,
         "legs": legs,
+        "decoding": _decoding(pair, plan) if plan.decodes else None,
         "void": void,
         "debezium": {
             "java": [*debezium.JAVA, *debezium.BROKER_HEAP, *debezium.WORKER_HEAP],
@@ -117,20 +114,43 @@ def measure(pair: Pair, plan: Plan) -> dict[str, Any]:
     }
 
 
+def measure_leg(leg: Leg, plan: Plan, void: list[str]) -> dict[str, Any]:
+    """The rates of each workload, and the latencies. What proves nothing is added to `void`."""
+    names = tuple(name for name in leg.consumers if name in plan.consumers)
+    if debezium.NAME in names:
+        say(f"{leg.name}: warming with {plan.warm_rows:,} rows")
+        _backlog(leg, (debezium.NAME,), plan.workloads[0], plan.warm_rows)
+    found = {workload.name: _rates(leg, names, workload, plan, void) for workload in plan.workloads}
+    if plan.latency is not None:
+        found["latency"] = {name: _latency(leg, name, plan.latency, void) for name in names}
+    return found
+
+
+def _decoding(pair: Pair, plan: Plan) -> dict[str, Any]:
+    directory = Path(tempfile.mkdtemp(prefix="decoding-", dir=pair.directory))
+    with start_mariadb(directory / "mariadb", OPTIONS) as server:
+        return decoding.measure(server, directory, rows=plan.rows, repetitions=plan.repetitions)
+
+
 @contextmanager
-def _legs(pair: Pair, plan: Plan) -> Generator[list[Leg]]:
-    """The ways of the plan, with the servers that they need besides the pair."""
-    # The daemon takes it from there; see `legs.MARIADB`.
-    os.environ["BENCH_PASSWORD"] = PASSWORD
+def open_leg(name: str, pair: Pair) -> Generator[Leg]:
+    """A way, with the servers that it needs besides the pair. JVMs are new for each: what they ever had is its own."""
+    directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=pair.directory))
     with ExitStack() as stack:
-        kafka = stack.enter_context(start_kafka(pair.directory / "kafka"))
-        opened: list[Leg] = []
-        if "postgres" in plan.legs:
-            opened.append(PostgresLeg(pair=pair, kafka=kafka))
-        if "mariadb" in plan.legs:
-            server = stack.enter_context(start_mariadb(pair.directory / "mariadb", OPTIONS))
-            opened.append(MariadbLeg(pair=pair, server=server, kafka=kafka))
-        yield opened
+        kafka = stack.enter_context(start_kafka(directory))
+        match name:
+            case "postgres":
+                yield PostgresLeg(pair=pair, kafka=kafka)
+            case "mariadb":
+                # The daemon takes it from there; see `legs.MARIADB`.
+                os.environ["BENCH_PASSWORD"] = PASSWORD
+                server = stack.enter_context(start_mariadb(directory / "mariadb", OPTIONS))
+                yield MariadbLeg(pair=pair, server=server, kafka=kafka)
+            case _:
+                feeder, _ = stack.enter_context(start_worker(directory / "feeder", kafka.broker))
+                # The broker serves both, and the feeder is nobody's.
+                own = Kafka(broker=kafka.broker, worker=kafka.worker, programs=kafka.programs[1:])
+                yield TopicLeg(pair=pair, kafka=own, feeder=feeder)
 
 
 def _rates(leg: Leg, names: tuple[str, ...], workload: Workload, plan: Plan, void: list[str]) -> dict[str, Any]:
@@ -278,6 +298,8 @@ def _tables(document: dict[str, Any]) -> list[Any]:
                 )
     title = f"{document['rows']:,} rows, {document['repetitions']} repetitions; CPU seconds for a million rows"
     tables = [table_of(title, ("", "rows/s", "CPU s", "machine's", "MB", "quiet", "equal"), rates)]
+    if document["decoding"]:
+        tables += decoding.tables(document["decoding"])
     if latencies:
         tables.append(table_of("latency, ms", ("", "changes/s", "p50", "p95", "p99", "greatest"), latencies))
     return tables

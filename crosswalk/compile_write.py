@@ -51,6 +51,7 @@ class CompiledWriter:
     _constants: dict[str, Any]
     _key_codes: tuple[str, ...]
     _names: Names
+    _is_whole: bool = False
     _functions: dict[Any, Any] = field(default_factory=lambda: {})
 
     def insert(self, keys: Sequence[str | None], records: Sequence[CanonicalRow]) -> Written:
@@ -63,6 +64,8 @@ class CompiledWriter:
         return Written(columns, rows, problems, frozenset(self._constants))
 
     def update(self, mask: int, keys: Sequence[str], records: Sequence[CanonicalRow]) -> Written:
+        if self._is_whole:
+            return self.insert(keys, records)
         wanted = mask & self.mask
         targets = tuple(target for target in self._targets if wanted >> target.index & 1)
         columns, function = self._function(wanted, targets, has_key=True, all_=False)
@@ -193,6 +196,7 @@ def compile_writer(block: Block, shape: Shape, entity: Entity) -> CompiledWriter
         _constants=constants,
         _key_codes=tuple(_key_codes(keys, shape.form, names)),
         _names=names,
+        _is_whole=shape.is_whole,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engine.errors import PluginError
-from engine.ports import Source, System, Target
+from engine.ports import Role, Source, System, Target
 
 API_VERSION = 1
 GROUP = "concord.plugins"
@@ -37,10 +37,11 @@ class Plugin(Generic[Config]):
 
     `config` is a msgspec struct (forbid_unknown_fields) for the `[systems.NAME]` table of concord.toml, less the keys
     that belong to the engine (`plugin`, `mapping`, `mode`, ...). `dialect` is sqlglot's name for the SQL of expressions
-    in mappings; `dialect_of` says it where each system has one of its own. `system` gives what every kind has:
-    catalogue, set-up, snapshot reads. `source` or `target` is None
+    in mappings. `system` gives what every kind has: catalogue, set-up, snapshot reads. `source` or `target` is None
     when the kind cannot play that part. `address` spells which database it is; two systems of one address
     are refused, for a database has one marker. `promises` says in a few words per guarantee what the kind cannot keep.
+
+    Where configurations of one kind differ: `dialect_of` gives the dialect of one, `roles` the parts that it can play.
     """
 
     kind: str
@@ -51,9 +52,20 @@ class Plugin(Generic[Config]):
     source: Callable[[Site, Config], Source] | None = None
     target: Callable[[Site, Config], Target] | None = None
     address: Callable[[Site, Config], str] | None = None
-    dialect_of: Callable[[Config], str] | None = None
     promises: dict[str, str]
+    dialect_of: Callable[[Config], str] | None = None
+    roles: Callable[[Config], Role] | None = None
     api_version: int = API_VERSION
+
+    def dialect_for(self, config: Config) -> str:
+        """sqlglot's name for the SQL of expressions in the mapping of a system that is configured so."""
+        return self.dialect if self.dialect_of is None else self.dialect_of(config)
+
+    def roles_for(self, config: Config) -> Role:
+        """The parts that a system which is configured so can play."""
+        able = Role(0) if self.source is None else Role.SOURCE
+        able = able if self.target is None else able | Role.TARGET
+        return able if self.roles is None else able & self.roles(config)
 
 
 def installed_plugins() -> dict[str, Any]:

@@ -92,8 +92,9 @@ class System(Protocol):
         """All that would stop or endanger `role`: settings, privileges, replica identity, disk. Changes nothing."""
         ...
 
-    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
-        """Rows in key order behind `after`, from one snapshot. Values are spelt as the source's feed spells them."""
+    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Page:
+        """Rows in key order behind `after`, from one snapshot, for which `condition`, SQL of the system, holds. Values
+        are spelt as the source's feed spells them."""
         ...
 
     async def count(self, table: str, condition: str = "") -> int:

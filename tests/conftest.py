@@ -66,10 +66,23 @@ def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[MariadbServer]:
-    """A MariaDB of this test process. A test that changes a global setting puts it back."""
+def mariadb_installed() -> None:
+    """For tests that start a MariaDB themselves."""
     if mariadb_binaries() is None:
         _unavailable("mariadbd and mariadb-install-db are not installed (CONCORD_TEST_MARIADB_BIN names their folder)")
+
+
+@pytest.fixture(scope="session")
+def kafka_resolved() -> None:
+    """For tests that start a Kafka themselves."""
+    missing = what_is_missing()
+    if missing is not None:
+        _unavailable(missing)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(mariadb_installed: None) -> Iterator[MariadbServer]:
+    """A MariaDB of this test process. A test that changes a global setting puts it back."""
     with (
         TemporaryDirectory(prefix="concord-mariadb-", ignore_cleanup_errors=True) as name,
         start_mariadb(Path(name)) as server,
@@ -78,12 +91,11 @@ def mariadb_server() -> Iterator[MariadbServer]:
 
 
 @pytest.fixture(scope="session")
-def kafka_cluster(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> KafkaCluster:
+def kafka_cluster(
+    kafka_resolved: None, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> KafkaCluster:
     """The Kafka broker and the Kafka Connect worker of this test run, shared by its processes: a test gives its topics,
     connectors and groups names of its own, and leaves both running (`engine.testing.kafka.cluster` starts others)."""
-    missing = what_is_missing()
-    if missing is not None:
-        _unavailable(missing)
     with ExitStack() as stack:
         cluster = stack.enter_context(shared_cluster(meeting_place(tmp_path_factory)))
         # Not at the end of the last test, whose time it would take: whoever started the cluster waits for the others.

@@ -127,7 +127,7 @@ def backfill(
         chosen = attempt(lambda: named_system(load_config(config), system), is_json=is_json)
         wish = Wish(action=BACKFILL, id=0, choice=system, rows_per_s=throttle)
         if table is not None:
-            checked = _one_condition(condition, chosen.plugin.dialect)
+            checked = _one_condition(condition, chosen.plugin.dialect_for(chosen.options))
             wish = execute(lambda: _table_wish(config, wish, table, checked), is_json=is_json)
         ask(config, wish, is_json)
 

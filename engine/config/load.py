@@ -14,6 +14,7 @@ from crosswalk.problems import Problems, convert_form, describe, near, read_toml
 from engine.config.model import Config, HubConfig, SystemConfig, SystemForm
 from engine.errors import ConfigError, PluginError
 from engine.plugin import Plugin, Site, load_plugin
+from engine.ports import Role
 from engine.secret import Secret
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -130,10 +131,12 @@ def _system(name: str, raw: object, directory: Path, hub: Path, problems: Proble
         options = convert_form(theirs, plugin.config, path, problems)
     if form is None or plugin is None or options is None:
         return None
-    if form.mode.is_source and plugin.source is None:
-        problems.add((*path, "mode"), f'plugin {plugin.kind} cannot be read from; say mode = "receive"')
-    if form.mode.is_target and plugin.target is None:
-        problems.add((*path, "mode"), f'plugin {plugin.kind} cannot be written to; say mode = "send"')
+    able = plugin.roles_for(options)
+    what = f"plugin {plugin.kind}" if plugin.roles is None else f"a system of plugin {plugin.kind} with these settings"
+    if form.mode.is_source and Role.SOURCE not in able:
+        problems.add((*path, "mode"), f'{what} cannot be read from; say mode = "receive"')
+    if form.mode.is_target and Role.TARGET not in able:
+        problems.add((*path, "mode"), f'{what} cannot be written to; say mode = "send"')
     return SystemConfig(
         name=name,
         plugin=plugin,

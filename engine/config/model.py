@@ -60,7 +60,7 @@ class SystemConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def dialect(self) -> str:
         """Whose SQL the expressions of its mapping are."""
-        return self.plugin.dialect if self.plugin.dialect_of is None else self.plugin.dialect_of(self.options)
+        return self.plugin.dialect_for(self.options)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,8 +69,9 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """A table at one moment: rows decoded under a shape have one value per column, in `columns` order.
 
     `name` is as the mapping writes it ("public.customers"; SQLite: "customers"). `key` are the primary key's column
-    names, empty without one. `unique` are the column sets of further unique constraints. `has_triggers`:
-    writing here may change more than what is written: triggers of its owner, foreign keys that cascade.
+    names, empty without one. `unique` are the column sets of further unique constraints. `has_triggers`: writing here
+    may change more than what is written: triggers of its owner, foreign keys that cascade. `is_whole`: rows are written
+    whole, for nothing there keeps the columns that a write leaves out.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     key: tuple[str, ...] = ()
     unique: tuple[tuple[str, ...], ...] = ()
     has_triggers: bool = False
+    is_whole: bool = False
 
     def index(self, column: str) -> int | None:
         """The column's index in a row, or None."""

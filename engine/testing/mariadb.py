@@ -80,8 +80,11 @@ def mariadb_binaries() -> tuple[str, str] | None:
 
 
 @contextmanager
-def start_mariadb(directory: Path, options: Mapping[str, str] | None = None) -> Generator[MariadbServer]:
-    """Make a data directory in `directory` unless there is one, run a server on it, stop it on leaving."""
+def start_mariadb(
+    directory: Path, options: Mapping[str, str] | None = None, *, port: int | None = None
+) -> Generator[MariadbServer]:
+    """Make a data directory in `directory` unless there is one, run a server on it, stop it on leaving. `port`: that of
+    an earlier life, so that its clients find it again."""
     binaries = mariadb_binaries()
     if binaries is None:
         raise RuntimeError("mariadbd and mariadb-install-db are not installed")
@@ -95,7 +98,7 @@ def start_mariadb(directory: Path, options: Mapping[str, str] | None = None) -> 
         made = subprocess.run([*command, "--skip-test-db", "--skip-name-resolve"], capture_output=True, cwd=directory)
         if made.returncode:
             raise RuntimeError(f"mariadb-install-db failed: {made.stdout.decode(errors='replace')[-2000:]}")
-    port = free_port()
+    port = port or free_port()
     # A path of more than 107 bytes is none for a socket, and those of temporary folders are long.
     with tempfile.TemporaryDirectory(prefix="concord-") as short:
         socket_path = Path(short) / "socket"

@@ -75,9 +75,9 @@ class MemorySystem:
             )
         return tuple(findings)
 
-    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
+    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Page:
         await self._call("page")
-        return read_page(self.database, table, after, rows_max)
+        return read_page(self.database, table, after, rows_max, condition=condition)
 
     async def count(self, table: str, condition: str = "") -> int:
         await self._call("count")

@@ -90,8 +90,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def start_postgres(directory: Path, settings: Mapping[str, str] | None = None) -> Generator[PostgresServer]:
-    """Make a cluster in `directory` unless there is one, run it, stop it on leaving.
+def start_postgres(
+    directory: Path, settings: Mapping[str, str] | None = None, *, port: int | None = None
+) -> Generator[PostgresServer]:
+    """Make a cluster in `directory` unless there is one, run it, stop it on leaving. `port`: that of an earlier life, so
+    that its clients find it again.
 
     PostgreSQL refuses to run as root; then the server runs as `postgres` or `nobody` and the directory is given to it.
     """
@@ -107,7 +110,7 @@ def start_postgres(directory: Path, settings: Mapping[str, str] | None = None) -
         made = subprocess.run(command, capture_output=True, cwd=directory, user=_uid(user), group=_gid(user))
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stderr.decode(errors='replace')}")
-    port = free_port()
+    port = port or free_port()
     options = {**SETTINGS, **(settings or {}), "port": str(port), "unix_socket_directories": ""}
     arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with (directory / "server.log").open("ab") as log:

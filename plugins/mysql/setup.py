@@ -91,12 +91,12 @@ class MysqlSystem:
         async with session(self._site, self._config, role=role) as opened:
             return await opened.run(look)
 
-    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
+    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Page:
         """Rows in key order behind `after`."""
 
         def read(connection: Connection) -> Page:
             with snapshot(connection):
-                return read_page(connection, self._config.database, table, after, rows_max)
+                return read_page(connection, self._config.database, table, after, rows_max, condition)
 
         async with session(self._site, self._config) as opened:
             return await opened.run(read, table)

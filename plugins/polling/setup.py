@@ -70,10 +70,10 @@ class PollingSystem:
         async with session(self.site, self.config) as opened:
             return await opened.run(lambda connection: tuple(self._check(connection, tables, role)))
 
-    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
+    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Page:
         def read(connection: Connection) -> Page:
             with connection.snapshot():
-                return read_page(connection, table, after, rows_max)
+                return read_page(connection, table, after, rows_max, condition=condition)
 
         async with session(self.site, self.config) as opened:
             return await opened.run(read, table)

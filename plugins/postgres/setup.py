@@ -101,14 +101,14 @@ class PostgresSystem:
             with translated(self._site.name, doing="check the system", role=role, again=AGAIN):
                 return tuple(await find_problems(connection, self._site, self._config, tables, role))
 
-    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
+    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Page:
         """Rows in key order, spelt as the feed spells them."""
         async with connected(self._site, self._config, use="page") as connection:
             with translated(self._site.name, doing="read a page", table=table):
                 publication = await load_publication(connection, publication_name(self._site, self._config))
                 generated = frozenset("s") if publication and publication.has_generated else frozenset[str]()
                 async with snapshot(connection, self._site.name) as view:
-                    return await view.page(table, after, rows_max, generated)
+                    return await view.page(table, after, rows_max, generated, condition)
 
     async def count(self, table: str, condition: str = "") -> int:
         """Rows of the table for which the condition holds."""

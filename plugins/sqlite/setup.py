@@ -88,10 +88,10 @@ class SqliteSystem:
             path = database_path(self.site, self.config)
             return await opened.run(lambda connection: tuple(_check(connection, path, self.site.name, tables, role)))
 
-    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int) -> Page:
+    async def page(self, table: str, after: tuple[str, ...] | None, rows_max: int, condition: str = "") -> Page:
         def read(connection: Connection) -> Page:
             with snapshot(connection):
-                return read_page(connection, self.site.name, table, after, rows_max)
+                return read_page(connection, self.site.name, table, after, rows_max, condition)
 
         async with session(self.site, self.config) as opened:
             return await opened.run(read, table)

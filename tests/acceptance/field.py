@@ -14,9 +14,10 @@ from collections.abc import Generator, Mapping
 from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
+import pymysql
 from typer.testing import CliRunner
 
 from engine.cli import app
@@ -148,6 +149,8 @@ class Field:
     systems: tuple[str, ...] = ("crm", "fsm", "erp")
     files: frozenset[str] = frozenset()
     mariadb: Mapping[str, MariadbServer] = field(default_factory=lambda: {})
+    servers: Mapping[str, PostgresServer] = field(default_factory=lambda: {})
+    """Of PostgreSQL systems that are not at `server`."""
     dictionary: str = DICTIONARY
     shapes: Mapping[str, Shape] = field(default_factory=lambda: {})
     """Of systems that are not to have the usual one."""
@@ -161,8 +164,12 @@ class Field:
     daemons: list[Running] = field(default_factory=lambda: [])
 
     def dsn(self, system: str) -> str:
-        assert self.server is not None
-        return self.server.dsn(self.database(system))
+        return self.server_of(system).dsn(self.database(system))
+
+    def server_of(self, system: str) -> PostgresServer:
+        server = self.servers.get(system, self.server)
+        assert server is not None
+        return server
 
     def slot(self, system: str) -> str:
         """Two fields in one server must not fight over names that are unique there."""
@@ -185,13 +192,20 @@ class Field:
     @contextmanager
     def application(self, system: str) -> Generator[Application]:
         """A connection of one of the system's own programs, whichever kind the system is."""
-        if system not in self.files:
+        if system in self.mariadb:
+            port, database = self.mariadb[system].port, self.database(system)
+            connection = pymysql.Connection(
+                host="127.0.0.1", port=port, user="root", database=database, charset="utf8mb4", autocommit=True
+            )
+            with connection:
+                yield Application(connection, "mariadb")
+        elif system not in self.files:
             with self.connect(system) as server:
-                yield Application(server, is_file=False)
-            return
-        with closing(sqlite3.connect(self.path(system), isolation_level=None, timeout=USER_SECONDS_MAX)) as file:
-            file.execute("pragma foreign_keys = on")
-            yield Application(file, is_file=True)
+                yield Application(server, "postgres")
+        else:
+            with closing(sqlite3.connect(self.path(system), isolation_level=None, timeout=USER_SECONDS_MAX)) as file:
+                file.execute("pragma foreign_keys = on")
+                yield Application(file, "sqlite")
 
     @contextmanager
     def standing(self) -> Generator[None]:
@@ -210,7 +224,7 @@ class Field:
                 self._create_file(system)
             elif system in self.mariadb:
                 self.mariadb[system].execute(f"create database {self.database(system)}")
-                self.mariadb_run(system, self.shape(system).schema)
+                self.mariadb_run(system, *filter(str.strip, self.shape(system).schema.split(";")))
             else:
                 self._create_database(system)
             (self.directory / f"{system}.toml").write_text(self.shape(system).mapping)
@@ -245,8 +259,7 @@ class Field:
         (self.directory / "concord.toml").write_text("\n".join(config) + "\n")
 
     def _create_database(self, system: str) -> None:
-        assert self.server is not None
-        with psycopg.connect(self.server.dsn("postgres"), autocommit=True) as admin:
+        with psycopg.connect(self.server_of(system).dsn("postgres"), autocommit=True) as admin:
             encoding = self.encodings.get(system, "UTF8")
             admin.execute(f"create database {self.database(system)} encoding '{encoding}' template template0".encode())
         with self.connect(system) as connection:
@@ -267,8 +280,8 @@ class Field:
         for system in self.systems:
             if system in self.mariadb:
                 self.mariadb[system].execute(f"drop database {self.database(system)}")
-            elif self.server is not None and system not in self.files:
-                self.server.drop_database(self.database(system))
+            elif system not in self.files:
+                self.server_of(system).drop_database(self.database(system))
 
     def concord(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one command to its end: in this process, but for the daemon, and where users have files open by another
@@ -314,21 +327,25 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What one of a system's own programs does with its database. SQL has `?` for values in both kinds."""
+    """What one of a system's own programs does with its database. SQL has `?` for values in all kinds."""
 
     connection: Any
-    is_file: bool
+    kind: Literal["sqlite", "postgres", "mariadb"]
 
     def run(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """One statement; its rows, if it gives any."""
-        text = sql if self.is_file else sql.replace("?", "%s").encode()
+        if self.kind == "mariadb":
+            with self.connection.cursor() as cursor:
+                cursor.execute(sql.replace("?", "%s"), values)
+                return [tuple(row) for row in cursor.fetchall()]
+        text = sql if self.kind == "sqlite" else sql.replace("?", "%s").encode()
         cursor = self.connection.execute(text, values)
         return cursor.fetchall() if cursor.description is not None else []
 
     @contextmanager
     def transaction(self) -> Generator[None]:
         # SQLite's write lock is taken at once: one that begins by reading may find the lock taken later, for good.
-        self.run("begin immediate" if self.is_file else "begin")
+        self.run("begin immediate" if self.kind == "sqlite" else "begin")
         try:
             yield
             self.run("commit")
@@ -339,4 +356,9 @@ class Application:
     @property
     def for_update(self) -> str:
         """What makes a row read in a transaction stay as it is until its end."""
-        return "" if self.is_file else " for update"
+        return "" if self.kind == "sqlite" else " for update"
+
+    @property
+    def random(self) -> str:
+        """An expression that gives each row another number."""
+        return "rand()" if self.kind == "mariadb" else "random()"

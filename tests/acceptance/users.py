@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from dataclasses import field as default
 
 import psycopg
+import pymysql
 
 from tests.acceptance.field import Application, Field
 
@@ -25,8 +26,10 @@ TABLES = {
     "crm": ("customers", "id", ("company_name", "email", "phone", "street", "city")),
     "fsm": ("client", "client_no", ("title", "mail", "tel", "addr_street", "addr_city")),
     "erp": ("client", "client_no", ("title", "mail", "tel", "addr_street", "addr_city")),
+    "portal": ("client", "client_no", ("title", "mail", "tel", "addr_street", "addr_city")),
 }
 STARTED = "daemon.started"
+MARIADB_DEADLOCK = 1213
 START_SECONDS_MAX = 60.0
 
 
@@ -41,7 +44,7 @@ class User:
     serial: int = 0
     parent: dict[str, str | None] = default(default_factory=lambda: {})
     """Value → the one it replaced."""
-    failure: psycopg.Error | sqlite3.Error | None = None
+    failure: psycopg.Error | sqlite3.Error | pymysql.Error | None = None
     seconds_max: float = 0.0
     """The longest that a transaction took, waiting included."""
     is_stopping: threading.Event = default(default_factory=threading.Event)
@@ -53,7 +56,7 @@ class User:
                 while not self.is_stopping.is_set():
                     self.work(application, rng)
                     time.sleep(rng.random() * 0.02)
-        except (psycopg.Error, sqlite3.Error) as error:
+        except (psycopg.Error, sqlite3.Error, pymysql.Error) as error:
             self.failure = error
 
     def work(self, application: Application, rng: random.Random) -> None:
@@ -65,7 +68,9 @@ class User:
             with application.transaction():
                 for _ in range(rng.choice((1, 1, 1, 3))):
                     created += self._write(application, rng, pending)
-        except psycopg.errors.DeadlockDetected:
+        except (psycopg.errors.DeadlockDetected, pymysql.err.OperationalError) as error:
+            if isinstance(error, pymysql.Error) and error.args[0] != MARIADB_DEADLOCK:
+                raise
             # With a delivery, or so it may be: an application tries again. SQLite's wait for one lock and have none.
             return
         self.seconds_max = max(self.seconds_max, time.monotonic() - began)
@@ -88,9 +93,8 @@ class User:
                 names, values = f"id, {names}", [f"crm-{self.serial}", *values]
             application.run(f"insert into {table} ({names}) values ({', '.join('?' * len(values))})", *values)
             return 1
-        rows = application.run(
-            f"select {key}, {', '.join(columns)} from {table} order by random() limit 1{application.for_update}"
-        )
+        anyone = f"order by {application.random} limit 1{application.for_update}"
+        rows = application.run(f"select {key}, {', '.join(columns)} from {table} {anyone}")
         if not rows:
             return 0
         index = rng.choice((0, 2, 3, 4))

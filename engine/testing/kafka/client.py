@@ -61,6 +61,16 @@ def topics(bootstrap: str, **settings: Any) -> list[str]:
         admin.close()
 
 
+def end_offset(bootstrap: str, topic: str) -> int:
+    """The offset that the next record of a topic with one partition will have."""
+    consumer = _kafka.KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
+    try:
+        place = _kafka.TopicPartition(topic, 0)
+        return consumer.end_offsets([place])[place]
+    finally:
+        consumer.close()
+
+
 def write_records(bootstrap: str, records: Iterable[Record]) -> None:
     """Write records to their topics and partitions, in this order; offsets are the broker's. Returns when all of them
     are acknowledged."""

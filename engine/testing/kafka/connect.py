@@ -61,6 +61,11 @@ class ConnectWorker:
         self._wait(name, lambda states: states == ["STOPPED"], "stopped")
 
     def resume(self, name: str) -> None:
+        """Let a stopped connector go on, and wait until its tasks run.
+
+        One at a time: a standalone worker that is told of the next while a connector starts may answer neither (seen
+        with Kafka 4.1.1).
+        """
         self.ask("PUT", f"/connectors/{quote(name)}/resume")
         self.wait_running(name)
 
