@@ -138,12 +138,18 @@ class Gatherer:
     def learn(self, need: NeedLayout) -> None:
         """Make the layout that was needed, with the catalogue of now. Raises what `Layouts.make` raises."""
         run = need.run
+        if not need.index and run.layout is not None:
+            # The rest of a run that was kept as it was: perhaps the table's latest layout is what it comes in.
+            run.layout = None
+            return
         if need.index:
             self._layouts.keep(run)
             for partition in self._partitions.values():
                 if partition.runs and partition.runs[0] is run:
                     partition.split(need.index)
                     run = partition.runs[1]
+                    # Others come here: what has just been kept is not how these are read.
+                    run.layout = None
                     break
         self._layouts.make(run)
 

@@ -43,12 +43,13 @@ class Unfit(Exception):
 class Layout:
     """The columns of messages: as a shape, and as functions over documents.
 
-    `readings[n]` is how `shape.columns[n]` comes. `exact` decodes rows whose values are of their columns' types,
+    `readings[n]` is how `shape.columns[n]` comes; `names` are those of all columns, left out ones too. `exact` decodes rows whose values are of their columns' types,
     `loose` any with these columns; rows that only the latter takes are refused unless `is_loose`.
     """
 
     shape: Shape
     readings: tuple[Reading, ...]
+    names: tuple[str, ...]
     exact: Decode
     loose: Decode
     make_rows: Callable[[list[Any]], list[WireRow]]
@@ -123,6 +124,7 @@ def make_layout(shape: Shape, readings: Sequence[Reading], names: Sequence[str],
     return Layout(
         shape=shape,
         readings=tuple(readings),
+        names=tuple(names),
         exact=_decoder(columns, names, [known.get(name, msgspec.Raw) for name in names]),
         loose=_decoder(columns, names, [Any] * len(names)),
         make_rows=_compile_rows([reading.convert for reading in readings]),

@@ -66,7 +66,8 @@ class Layouts:
 
     def make(self, run: Run) -> None:
         """Make the layout of the run's first rows. Where that is the one which has just failed, values are of other
-        types than their columns: then whatever comes is handed on, and the mapping sets aside what it cannot read."""
+        types than their columns: then whatever comes is handed on, and the mapping sets aside what it cannot read.
+        Raises `MalformedLog` where even that has failed, or where the message itself had told the types."""
         name, where = run.table.name, self.where(run.table.name)
         row = run.schema
         if row is not None:
@@ -82,11 +83,17 @@ class Layouts:
                 columns.append(found[0])
                 readings.append(found[1])
         shape = self._shape(run, known, columns)
-        latest = self._latest.get(name)
-        is_loose = latest is not None and (latest.shape, latest.readings) == (shape, tuple(readings))
         names = [column for column, _ in fields]
+        failed = self._by_schema.get((name, run.schema_bytes)) if run.schema_bytes else self._latest.get(name)
         layout = make_layout(shape, readings, names, unavailable=self.config.unavailable)
-        layout = replace(layout, is_loose=is_loose and row is None)
+        if failed is not None and _is_same(failed, layout):
+            if failed.is_loose or row is not None:
+                raise MalformedLog(
+                    f"{where}: topic {run.table.topic}, offset {run.offsets[0]}: a row that does not have the columns"
+                    " which it names itself",
+                    hint="Report this with the connector's version and settings; nothing behind it was taken.",
+                )
+            layout = replace(layout, is_loose=True)
         self._latest[name] = layout
         if run.schema_bytes:
             if len(self._by_schema) > SCHEMAS_MAX:
@@ -157,6 +164,10 @@ class Layouts:
             unique=() if known is None else tuple(u for u in known.unique if names.issuperset(u)),
             has_triggers=known is not None and known.has_triggers,
         )
+
+
+def _is_same(one: Layout, other: Layout) -> bool:
+    return (one.shape, one.readings, one.names) == (other.shape, other.readings, other.names)
 
 
 def _unsigned(column: Column, reading: Reading) -> Reading:
