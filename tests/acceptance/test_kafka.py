@@ -6,7 +6,6 @@ Method: PostgreSQL captured by a real connector, SQLite, and a feed; the command
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ import pytest
 
 from engine.testing.kafka import debezium
 from engine.testing.kafka.cluster import KafkaCluster
+from tests.kafka_cluster.shared import own_name
 from tests.kafka_source.kit import HEARTBEAT, SETTINGS
 
 SECONDS_MAX = 90
@@ -74,7 +74,6 @@ email = "email"
 phone = "phone"
 credit = "credit"
 """
-_numbers = itertools.count(1)
 
 
 @dataclass(slots=True)
@@ -199,7 +198,7 @@ credit = "decimal"
 
 @pytest.fixture
 def mesh(kafka_cluster: KafkaCluster, postgres_dsn: str, tmp_path: Path) -> Iterator[Mesh]:
-    made = Mesh(kafka_cluster, postgres_dsn, tmp_path, f"mesh{next(_numbers)}")
+    made = Mesh(kafka_cluster, postgres_dsn, tmp_path, own_name("mesh"))
     made.create()
     try:
         yield made

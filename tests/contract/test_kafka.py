@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,14 +16,13 @@ from engine.testing.kafka.cluster import KafkaCluster
 from engine.testing.mariadb import MariadbServer
 from plugins.kafka import plugin
 from plugins.kafka.config import KafkaConfig
+from tests.kafka_cluster.shared import own_name
 from tests.kafka_source.kit import HEARTBEAT, DebeziumKit, MariadbKit, MariadbUsers, PostgresUsers
-
-_names = itertools.count(1)
 
 
 @pytest.fixture
 def kit(kafka_cluster: KafkaCluster, postgres_dsn: str, tmp_path: Path) -> Iterator[Kit]:
-    prefix = f"contract{next(_names)}"
+    prefix = own_name("contract")
     made = DebeziumKit(
         plugin=plugin,
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
@@ -47,8 +45,8 @@ def kit(kafka_cluster: KafkaCluster, postgres_dsn: str, tmp_path: Path) -> Itera
 
 @pytest.fixture
 def mariadb_kit(kafka_cluster: KafkaCluster, mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
-    number = next(_names)
-    prefix, database = f"contract{number}", f"captured_{number}"
+    prefix = own_name("contract")
+    database = f"captured_{prefix}"
     mariadb_server.execute(f"create database {database} character set utf8mb4")
     socket = str(mariadb_server.socket_path)
     made = MariadbKit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 from collections.abc import Generator
@@ -16,6 +17,13 @@ from engine.testing.kafka.broker import KafkaBroker
 from engine.testing.kafka.certificates import make_certificates
 from engine.testing.kafka.cluster import KafkaCluster, start_cluster
 from engine.testing.kafka.connect import ConnectWorker
+
+_numbers = itertools.count(1)
+
+
+def own_name(word: str) -> str:
+    """A name that no other test of this run has, in whichever process: letters, digits and underscores."""
+    return f"{word}_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}_{next(_numbers)}"
 
 
 def meeting_place(factory: pytest.TempPathFactory) -> Path:

@@ -6,9 +6,7 @@ Debezium's sink writes them on. Clients come by every listener, with and without
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,15 +23,13 @@ from engine.testing.kafka.client import Record, topics, write_records
 from engine.testing.kafka.cluster import KafkaCluster
 from engine.testing.kafka.connect import ConnectorFailed
 from engine.testing.mariadb import MariadbServer
-from tests.kafka_cluster.shared import meeting_place, shared_cluster
-
-_numbers = itertools.count(1)
+from tests.kafka_cluster.shared import meeting_place, own_name, shared_cluster
 
 
 @pytest.fixture
 def name() -> str:
     """A name of this test's own, for topics, connectors and databases."""
-    return f"cluster_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}_{next(_numbers)}"
+    return own_name("cluster")
 
 
 @pytest.fixture

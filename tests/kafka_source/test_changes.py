@@ -149,7 +149,7 @@ def taken(recording: Recording, stem: str, table: str) -> list[Batch]:
             found.records.setdefault(place, [])
             found.records[place] = [*found.records[place], message]
             found.next[place] = record.offset + 1
-    resume = Resume(next={t: {n: 0} for t, n in found.records})
+    resume = Resume(next={topic: {0: 0} for topic in wanted} | {t: {n: 0} for t, n in found.records})
     layouts = Layouts("crm", config, stem.partition("-")[0], catalogue)
     gatherer = Gatherer("crm", config, names, layouts, resume, {}, frozenset())
     gatherer.take_in(found)

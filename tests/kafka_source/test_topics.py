@@ -5,7 +5,6 @@ Method: a real broker, on which topics lose messages, are deleted, made again, c
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -23,16 +22,16 @@ from engine.testing.kafka.broker import PASSWORD, USER
 from engine.testing.kafka.cluster import KafkaCluster
 from plugins.kafka import capture, consume, plugin
 from plugins.kafka.config import KafkaConfig
+from tests.kafka_cluster.shared import own_name
 from tests.kafka_source.topics import TABLE, Topics, changed, names_of
 
-_names = itertools.count(1)
 SECONDS_MAX = 60
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 def topics(kafka_cluster: KafkaCluster, tmp_path: Path) -> Topics:
-    return Topics.of(kafka_cluster, f"topics{next(_names)}", tmp_path)
+    return Topics.of(kafka_cluster, own_name("topics"), tmp_path)
 
 
 @asynccontextmanager

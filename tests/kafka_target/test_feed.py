@@ -5,7 +5,6 @@ Method: a real broker; what is written is read back as others would read it, com
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from engine.ports import Role, TableWrite, TargetSession, WriteKind
 from engine.testing.kafka.cluster import KafkaCluster
 from plugins.kafka import plugin
 from plugins.kafka.config import KafkaConfig
+from tests.kafka_cluster.shared import own_name
 
 INSERT, UPDATE, DELETE = WriteKind.INSERT, WriteKind.UPDATE, WriteKind.DELETE
 HUB = "5d1f9c52-8a3e-4a53-9c39-6d1c8b0b7f11"
@@ -34,7 +34,6 @@ COLUMNS = {
     "since": "instant",
     "tags": "json",
 }
-_names = itertools.count(1)
 pytestmark = pytest.mark.anyio
 
 
@@ -67,7 +66,7 @@ class FeedKit:
 async def kit(kafka_cluster: KafkaCluster, tmp_path: Path) -> FeedKit:
     config = KafkaConfig(
         servers=(kafka_cluster.broker.bootstrap,),
-        feed=f"feed{next(_names)}",
+        feed=own_name("feed"),
         tables={"customers": COLUMNS},
     )
     made = FeedKit(kafka_cluster, Site(name="lake", directory=tmp_path, work_directory=tmp_path / "work"), config)
