@@ -145,8 +145,10 @@ class TransactionOrder:
 
     @property
     def is_inside(self) -> bool:
-        """Whether a part of a user's transaction has been taken."""
-        return self._open is not None and self._open.count > 0 and self._open.seq is None
+        """Whether a part of a user's transaction has been taken, perhaps by the feed before this one."""
+        if self._open is None:
+            return self._resume.part is not None and self._resume.part.seq is None
+        return self._open.count > 0 and self._open.seq is None
 
     @property
     def has_more(self) -> bool:
