@@ -8,8 +8,8 @@ only to show others how far we are.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from time import monotonic
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from time import monotonic, sleep
 from typing import Any, Final
 
 import anyio
@@ -39,6 +39,7 @@ PARTITION_BYTES_MAX: Final = 2 << 20
 # How often topics are looked at: for new partitions, and whether they are still the same topics.
 LOOK_SECONDS: Final = 30.0
 COMMIT_SECONDS: Final = 5.0
+ASK_AGAIN_SECONDS: Final = 0.1
 
 
 class Consumer:
@@ -88,7 +89,7 @@ class Consumer:
         """The first offset that each partition holds, and the one that the next message gets. Raises the driver's
         errors."""
         places = self._places(numbers)
-        first, end = self._client.beginning_offsets(places), self._client.end_offsets(places)
+        first, end = (self._asked(ask, places) for ask in (self._client.beginning_offsets, self._client.end_offsets))
         return {tuple(p): int(o) for p, o in first.items()}, {tuple(p): int(o) for p, o in end.items()}
 
     def offsets_at(self, numbers: Iterable[Number], time: int) -> dict[Number, int]:
@@ -96,11 +97,25 @@ class Consumer:
         where there is none."""
         places = self._places(numbers)
         # The ends first: what comes in between belongs to what is later.
-        ends = self._client.end_offsets(places)
-        found = self._client.offsets_for_times(dict.fromkeys(places, time))
+        ends = self._asked(self._client.end_offsets, places)
+        found = self._asked(lambda wanted: self._client.offsets_for_times(dict.fromkeys(wanted, time)), places)
         # A partition without a leader is left out there as if it had no such message; here that is an error.
-        self._client.end_offsets(places)
+        self._asked(self._client.end_offsets, places)
         return {tuple(p): int(ends[p]) if found[p] is None else int(found[p].offset) for p in places}
+
+    def _asked(self, ask: Callable[[list[Any]], dict[Any, Any]], places: list[Any]) -> dict[Any, Any]:
+        """What the client says of these partitions. One of which it has not heard yet, or whose broker has gone, is
+        not in its answer, and it fails over that itself: then it asks again, as long as any request may take."""
+        deadline = monotonic() + self._config.request_seconds_max
+        while True:
+            try:
+                return ask(places)
+            except KeyError:
+                if monotonic() > deadline:
+                    raise kafka.errors.LeaderNotAvailableError from None
+            sleep(ASK_AGAIN_SECONDS)
+            for topic in {place.topic for place in places}:
+                self._client.partitions_for_topic(topic)
 
     def last_time(self, number: Number) -> int | None:
         """The time of the partition's last message, milliseconds since 1970; None where it is empty."""
@@ -204,8 +219,7 @@ class Consumer:
             return
         except ConcordError as error:
             self.error = error
-        except (kafka.errors.KafkaError, OSError, KeyError) as error:
-            # A broker that goes away while it is asked for offsets: kafka-python looks for what it has not got.
+        except (kafka.errors.KafkaError, OSError) as error:
             self.error = translate(error, system=self._site.name, doing="read topics")
         finally:
             anyio.from_thread.run_sync(send.close)

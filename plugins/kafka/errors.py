@@ -70,7 +70,7 @@ def translate(error: BaseException, *, system: str, doing: str, role: Role = Rol
         )
     if isinstance(error, _errors.TopicAuthorizationFailedError):
         return unready(f"{where}: a topic may not be read", hint="Grant it; see `concord check`.", system=system)
-    if isinstance(error, (OSError, KeyError, _errors.KafkaError)):
+    if isinstance(error, (OSError, _errors.KafkaError)):
         kind = TargetBusy if role is Role.TARGET and not _is_connection(error) else SystemUnreachable
         return kind(
             f"{where}: {type(error).__name__}", hint="Check that the brokers run and can be reached.", system=system
