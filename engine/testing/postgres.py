@@ -93,8 +93,8 @@ def free_port() -> int:
 def start_postgres(
     directory: Path, settings: Mapping[str, str] | None = None, *, port: int | None = None
 ) -> Generator[PostgresServer]:
-    """Make a cluster in `directory` unless there is one, run it, stop it on leaving. `port`: that of an earlier life, so
-    that its clients find it again.
+    """Make a cluster in `directory` unless there is one, run it, stop it on leaving. `port`: that of an earlier life,
+    so that its clients find it again.
 
     PostgreSQL refuses to run as root; then the server runs as `postgres` or `nobody` and the directory is given to it.
     """

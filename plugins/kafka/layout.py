@@ -44,7 +44,8 @@ class Layout:
     """The columns of messages: as a shape, and as functions over documents.
 
     `readings[n]` is how `shape.columns[n]` comes; `names` are those of all columns, left out ones too. `exact` decodes
-    rows whose values are of their columns' types, `loose` any with these columns; rows that only the latter takes are refused unless `is_loose`.
+    rows whose values are of their columns' types, `loose` any with these columns; rows that only the latter takes are
+    refused unless `is_loose`.
     """
 
     shape: Shape
