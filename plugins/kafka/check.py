@@ -46,6 +46,7 @@ async def find_problems(
         for step in missing
     ]
     found += _of_topics(config, names, topics)
+    found += _of_heartbeat(config, names, role)
     if not missing:
         try:
             check_topics(config, names, topics, site.name)
@@ -88,13 +89,16 @@ def _of_topics(config: KafkaConfig, names: Names, topics: Mapping[str, Topic]) -
                 sql=f"kafka-configs.sh --alter --topic {name} --add-config message.timestamp.type=CreateTime",
                 is_fatal=False,
             )
-    if config.database is not None and config.order != "row" and names.heartbeat is None:
+
+
+def _of_heartbeat(config: KafkaConfig, names: Names, role: Role) -> Iterator[Finding]:
+    """Where the system is written to, our marker shows how far the log is; else only what somebody writes does."""
+    if config.database is not None and config.order != "row" and names.heartbeat is None and Role.TARGET not in role:
         yield Finding(
             path="heartbeat",
             message="no heartbeat table is named: while nobody writes to the database, first copies and backfills wait",
             hint='Set "heartbeat.interval.ms" and "heartbeat.action.query" in the connector, into a table that it'
-            " captures,"
-            " and name that table in `heartbeat`.",
+            " captures, and name that table in `heartbeat`.",
             is_fatal=False,
         )
 

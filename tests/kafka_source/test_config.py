@@ -11,9 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.config.load import load_config
+from engine.errors import ConfigError
 from engine.plugin import Site
 from engine.ports import Role
 from plugins.kafka import plugin
+from plugins.kafka.check import _of_heartbeat  # pyright: ignore[reportPrivateUsage]
 from plugins.kafka.config import KafkaConfig, client_parameters
 from plugins.kafka.names import Names
 
@@ -65,6 +68,30 @@ def test_what_does_not_fit_together_is_refused(table: dict[str, Any], said: str)
 )
 def test_a_system_can_do_what_its_topics_promise(table: dict[str, Any], able: Role) -> None:
     assert plugin.roles_for(msgspec.convert(table, KafkaConfig)) == able
+
+
+def test_a_system_of_which_only_rows_have_an_order_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "crm.toml").write_text("[[table]]\nname = 'customers'\nentity = 'account'\nkey = ['id']\n")
+    path = tmp_path / "concord.toml"
+    path.write_text(
+        "dictionary = 'service'\n[systems.crm]\nplugin = 'kafka'\nmapping = 'crm.toml'\nservers = ['k:9092']\n"
+        "prefix = 'crm'\norder = 'row'\nmode = 'live'\n[systems.crm.database]\nplugin = 'postgres'\ndsn = 'dbname=x'\n"
+    )
+    with pytest.raises(ConfigError) as told:
+        load_config(path)
+    assert "concord.toml:8" in str(told.value)
+    assert "systems.crm.mode" in str(told.value)
+    path.write_text(path.read_text().replace("'live'", "'send'"))
+    (crm,) = load_config(path).systems
+    assert crm.mode.is_source
+    assert not crm.mode.is_target
+
+
+@pytest.mark.parametrize(("role", "is_wanted"), [(Role.SOURCE, True), (Role.SOURCE | Role.TARGET, False)])
+def test_a_heartbeat_is_wanted_where_nothing_of_ours_is_in_the_log(role: Role, is_wanted: bool) -> None:
+    config = msgspec.convert(READ | {"database": POSTGRES}, KafkaConfig)
+    found = list(_of_heartbeat(config, Names(config, ["customers"]), role))
+    assert [finding.path for finding in found] == ["heartbeat"] * is_wanted
 
 
 def test_expressions_are_those_of_the_captured_database() -> None:
