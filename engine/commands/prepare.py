@@ -1,4 +1,4 @@
-"""Before the daemon runs: plugins, check, setup, teardown."""
+"""Before the daemon runs: check, setup, teardown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.commands.output import Exit, attempt, confirm, count_of, execute, note, print_json, print_table, say
+from engine.commands.output import Exit, attempt, confirm, count_of, execute, note, print_json, say
 
 if TYPE_CHECKING:
     from engine.config.model import Config, SystemConfig
@@ -17,34 +17,6 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configur
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 SystemArgument = Annotated[str | None, typer.Argument(help="A system of the configuration; all without it.")]
 DEFAULT = Path("concord.toml")
-
-
-def plugins(is_json: JsonOption = False) -> None:
-    """List the kinds of systems that Concord can talk to here, and what each cannot promise."""
-    from engine.plugin import installed_plugins, load_plugin
-
-    found = [attempt(lambda kind=kind: load_plugin(kind), is_json=is_json) for kind in sorted(installed_plugins())]
-    if is_json:
-        print_json(
-            {
-                "plugins": [
-                    {
-                        "kind": p.kind,
-                        "summary": p.summary,
-                        "source": p.source is not None,
-                        "target": p.target is not None,
-                        "promises": p.promises,
-                    }
-                    for p in found
-                ]
-            }
-        )
-        return
-    rows = [(p.kind, p.source is not None, p.target is not None, p.summary) for p in found]
-    print_table("", ("plugin", "source", "target", "what it is"), rows, empty="no plugin is installed")
-    for plugin in found:
-        for guarantee, text in plugin.promises.items():
-            say(f"{plugin.kind}: {guarantee}: {text}")
 
 
 def check(config: ConfigOption = DEFAULT, system: SystemArgument = None, is_json: JsonOption = False) -> None:

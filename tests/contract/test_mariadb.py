@@ -103,6 +103,7 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
         config=MysqlConfig(database=database, user="root", unix_socket=str(mariadb_server.socket_path)),
         users=Users(mariadb_server, database),
         quote="`",
+        past=(("set sql_log_bin = 0",), ("set sql_log_bin = 1",)),
         assigned="integer primary key auto_increment",
         address=("127.0.0.1", mariadb_server.port),
         through=through,

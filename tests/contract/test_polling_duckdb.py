@@ -12,10 +12,11 @@ import pytest
 from engine.plugin import Site
 from engine.testing.contract import Kit
 from engine.testing.contract.snapshot import SnapshotContract
+from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
-from tests.contract.polled import PolledKit, PolledSourceContract, WatchedUsers
+from tests.contract.polled import PolledKit, WatchedUsers
 
 
 class Users:
@@ -57,7 +58,7 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
     made.users.close()
 
 
-class TestSource(PolledSourceContract):
+class TestSource(SourceContract):
     pass
 
 

@@ -11,11 +11,12 @@ import pytest
 from engine.plugin import Site
 from engine.testing.contract import Kit
 from engine.testing.contract.snapshot import SnapshotContract
+from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
 from engine.testing.mariadb import MariadbServer
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
-from tests.contract.polled import PolledKit, PolledSourceContract, WatchedUsers
+from tests.contract.polled import PolledKit, WatchedUsers
 from tests.contract.test_mariadb import Users
 
 _names = itertools.count(1)
@@ -43,7 +44,7 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
     mariadb_server.execute(f"drop database {database}")
 
 
-class TestSource(PolledSourceContract):
+class TestSource(SourceContract):
     pass
 
 

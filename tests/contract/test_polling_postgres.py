@@ -10,10 +10,11 @@ import pytest
 from engine.plugin import Site
 from engine.testing.contract import Kit
 from engine.testing.contract.snapshot import SnapshotContract
+from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
-from tests.contract.polled import PolledKit, PolledSourceContract, WatchedUsers
+from tests.contract.polled import PolledKit, WatchedUsers
 from tests.contract.test_postgres import Users
 
 
@@ -31,7 +32,7 @@ def kit(postgres_dsn: str, tmp_path: Path) -> Iterator[Kit]:
     made.users.close()
 
 
-class TestSource(PolledSourceContract):
+class TestSource(SourceContract):
     pass
 
 

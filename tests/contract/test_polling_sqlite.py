@@ -13,10 +13,11 @@ from engine.model.table import Form
 from engine.plugin import Site
 from engine.testing.contract import Kit
 from engine.testing.contract.snapshot import SnapshotContract
+from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
-from tests.contract.polled import PolledKit, PolledSourceContract, WatchedUsers
+from tests.contract.polled import PolledKit, WatchedUsers
 
 
 class Users:
@@ -53,12 +54,13 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         config=PollingConfig(driver="sqlite3", dialect="sqlite", connect={"database": str(path)}, every=0.01),
         users=WatchedUsers(Users(path)),
         form=Form.NATIVE,
+        emptied="delete from",
     )
     yield made
     made.users.close()
 
 
-class TestSource(PolledSourceContract):
+class TestSource(SourceContract):
     pass
 
 

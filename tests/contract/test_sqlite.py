@@ -53,6 +53,8 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         config=SqliteConfig(path="crm.db", poll_seconds=0.01),
         users=Users(tmp_path / "crm.db"),
         form=Form.NATIVE,
+        emptied="delete from",
+        past=(("drop trigger concord_customers_insert",), ()),
     )
     yield made
     made.users.close()

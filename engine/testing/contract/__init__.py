@@ -11,8 +11,8 @@ plugin for it must be installed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from engine.model.table import Form
 from engine.model.value import ABSENT, WireRow
 from engine.plugin import Plugin, Site
 from engine.ports import Feed, Role, TableWrite, TargetSession, WriteKind, WriteResult
+from engine.promises import Promise
 from engine.testing.proxy import Proxy
 
 # Far above what any of it takes; a hang shall fail the test and not the run.
@@ -50,6 +51,8 @@ class Kit:
 
     `form`: how the plugin spells values. `schema` stands before a table's name in the mapping, with its dot. `quote` is
     what names are put between. `integer`, `text`: column types; `assigned`: of a key that the database hands out.
+    `emptied`: what empties the table that is named behind it. `past`: statements after which, and until which others,
+    users write past what is read; None where nobody can.
 
     For `connection.ConnectionContract`, of kinds that have a server: `address`, its host and port; `through`, makes the
     configuration of the same system behind another port of this machine, with the shortest time limits there are;
@@ -66,6 +69,8 @@ class Kit:
     integer: str = "integer"
     text: str = "text"
     assigned: str = "integer primary key"
+    emptied: str = "truncate table"
+    past: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     address: tuple[str, int] | None = None
     through: Callable[[int], Any] | None = None
     patience: Mapping[str, float] = field(default_factory=lambda: {})
@@ -81,6 +86,15 @@ class Kit:
         others = "".join(f", {self.quoted(column)} {self.text}" for column in columns)
         self.users.transaction(f"create table {self.quoted(table)} (id {key}{others})")
         return self.schema + table
+
+    def keeps(self, promise: Promise) -> bool:
+        """Whether the plugin says that a system which is configured so keeps it."""
+        return self.plugin.promises_for(self.config)[promise].is_kept
+
+    @contextmanager
+    def unwatched(self) -> Generator[None]:
+        """For kinds that look now and then: no look inside, one behind it."""
+        yield
 
     def by(self, proxy: Proxy) -> Kit:
         """The same system, reached through a proxy."""
