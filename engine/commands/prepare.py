@@ -32,7 +32,14 @@ def check(config: ConfigOption = DEFAULT, system: SystemArgument = None, is_json
 async def _check(file: Path, only: str | None, is_json: bool) -> None:
     from crosswalk.check import Placed, senders_to
     from crosswalk.check import check as check_place
-    from engine.assemble import chosen_systems, load_meaning, make_system, role_of, tables_of
+    from engine.assemble import (
+        chosen_systems,
+        load_meaning,
+        make_system,
+        role_of,
+        tables_of,
+        unkept_findings,
+    )
     from engine.config.load import load_config
     from engine.errors import ConcordError
     from engine.ports import Finding, Role
@@ -63,6 +70,9 @@ async def _check(file: Path, only: str | None, is_json: bool) -> None:
     for name, place, shape, entity in placed:
         senders = senders_to(name, sending) if are_all else None
         results.extend((name, finding) for finding in check_place(place, shape, entity, senders))
+    seen = {(name, place.table): shape for name, place, shape, _ in placed}
+    names = {system.name for system in chosen}
+    results.extend(found for found in unkept_findings(config, meaning, seen) if found[0] in names)
     fatal = [finding for _, finding in results if finding.is_fatal]
     if is_json:
         print_json(
