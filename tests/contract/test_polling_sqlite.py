@@ -15,6 +15,7 @@ from engine.testing.contract import Kit
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
+from engine.testing.contract.values import ValuesContract, common_values
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
 from tests.contract.polled import PolledKit, WatchedUsers
@@ -53,6 +54,18 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
         config=PollingConfig(driver="sqlite3", dialect="sqlite", connect={"database": str(path)}, every=0.01),
         users=WatchedUsers(Users(path)),
+        values=common_values(
+            {
+                "text": "text",
+                "integer": "bigint",
+                "float": "real",
+                "boolean": "boolean",
+                "date": "date",
+                "binary": "blob",
+            },
+            boolean=(("true", "false"), ("1", "0")),
+            binary=(("x'00ff5c27'", "x''"), (str(b"\x00\xff\\'"), str(b""))),
+        ),
         form=Form.NATIVE,
         emptied="delete from",
     )
@@ -69,4 +82,8 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestValues(ValuesContract):
     pass

@@ -15,6 +15,7 @@ from engine.testing.contract import Kit
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
+from engine.testing.contract.values import ValuesContract, common_values
 from plugins.sqlite import plugin
 from plugins.sqlite.config import SqliteConfig
 from plugins.sqlite.connect import Connection
@@ -52,6 +53,18 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
         config=SqliteConfig(path="crm.db", poll_seconds=0.01),
         users=Users(tmp_path / "crm.db"),
+        values=common_values(
+            {
+                "text": "text",
+                "integer": "bigint",
+                "float": "real",
+                "boolean": "boolean",
+                "date": "date",
+                "binary": "blob",
+            },
+            boolean=(("true", "false"), ("1", "0")),
+            binary=(("x'00ff5c27'", "x''"), (str(b"\x00\xff\\'"), str(b""))),
+        ),
         form=Form.NATIVE,
         emptied="delete from",
         past=(("drop trigger concord_customers_insert",), ()),
@@ -69,4 +82,8 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestValues(ValuesContract):
     pass

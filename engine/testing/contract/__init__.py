@@ -45,6 +45,21 @@ class Users(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """Values of one type: `literals` in the database's SQL, `spelt` as text what its log gives for each (`texts`).
+
+    `type`: the database's name of it, `key_type` another one for a column that is a key.
+    """
+
+    name: str
+    type: str
+    literals: tuple[str, ...]
+    spelt: tuple[str, ...]
+    is_key: bool = True
+    key_type: str = ""
+
+
 @dataclass(slots=True)
 class Kit:
     """One database of a kind.
@@ -52,7 +67,7 @@ class Kit:
     `form`: how the plugin spells values. `schema` stands before a table's name in the mapping, with its dot. `quote` is
     what names are put between. `integer`, `text`: column types; `assigned`: of a key that the database hands out.
     `emptied`: what empties the table that is named behind it. `past`: statements after which, and until which others,
-    users write past what is read; None where nobody can.
+    users write past what is read; None where nobody can. `values`: for `values.ValuesContract`.
 
     For `connection.ConnectionContract`, of kinds that have a server: `address`, its host and port; `through`, makes the
     configuration of the same system behind another port of this machine, with the shortest time limits there are;
@@ -73,6 +88,7 @@ class Kit:
     past: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     address: tuple[str, int] | None = None
     through: Callable[[int], Any] | None = None
+    values: tuple[Values, ...] = ()
     patience: Mapping[str, float] = field(default_factory=lambda: {})
     seq: int = field(default=0)
 
