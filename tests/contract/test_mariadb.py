@@ -17,6 +17,7 @@ from engine.plugin import Site
 from engine.ports import Feed
 from engine.testing.contract import Kit
 from engine.testing.contract.connection import ConnectionContract
+from engine.testing.contract.names import NamesContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
@@ -145,6 +146,10 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestNames(NamesContract):
     pass
 
 

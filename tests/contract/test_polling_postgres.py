@@ -9,6 +9,7 @@ import pytest
 
 from engine.plugin import Site
 from engine.testing.contract import Kit
+from engine.testing.contract.names import NamesContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
@@ -61,6 +62,10 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestNames(NamesContract):
     pass
 
 

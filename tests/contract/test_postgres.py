@@ -12,6 +12,7 @@ import pytest
 from engine.plugin import Site
 from engine.testing.contract import Kit
 from engine.testing.contract.connection import ConnectionContract
+from engine.testing.contract.names import NamesContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
@@ -98,6 +99,10 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestNames(NamesContract):
     pass
 
 

@@ -11,8 +11,6 @@ from engine.promises import Promise
 from engine.testing.contract import SECONDS_MAX, Kit, flat, seen, texts
 from engine.testing.contract.promised import PromisedContract
 
-AWKWARD = 'Order "Lines" of a Select'
-"""A name with spaces, quotes, capitals and a reserved word."""
 LARGE = 2_500
 SEVERAL = (1, 2, 3, 1000)
 
@@ -135,12 +133,6 @@ class SourceContract(PromisedContract):
         ]
         assert echoes == [(1, ("2", "ours"))]
         assert flat(batches, table) == []
-
-    async def test_names_are_nobodys_business(self, kit: Kit) -> None:
-        table = kit.create(AWKWARD, 'the "From" column')
-        await kit.setup(table)
-        kit.users.transaction(f"insert into {kit.quoted(AWKWARD)} values (1, 'x')")
-        assert flat(await kit.changes(table), table) == [("I", ("1", "x"))]
 
     async def test_tables_that_take_no_part_are_passed_over(self, kit: Kit) -> None:
         table, other = kit.create("customers", "name"), kit.create("secrets", "name")
