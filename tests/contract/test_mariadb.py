@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pymysql
 import pytest
 
@@ -18,6 +19,7 @@ from engine.ports import Feed
 from engine.testing.contract import Kit
 from engine.testing.contract.connection import ConnectionContract
 from engine.testing.contract.names import NamesContract
+from engine.testing.contract.rights import RightsContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
@@ -132,9 +134,16 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
             "plugins.mysql.connect.GRACE_SECONDS": 1,
         },
     )
-    yield made
-    made.users.close()
-    mariadb_server.execute(f"drop database {database}")
+    mariadb_server.execute(f"create user {database}@localhost")
+    # Without any right in the database nobody can connect to it.
+    mariadb_server.execute(f"grant show view on {database}.* to {database}@localhost")
+    made.poor = msgspec.structs.replace(made.config, user=database)
+    try:
+        yield made
+    finally:
+        made.users.close()
+        mariadb_server.execute(f"drop database {database}")
+        mariadb_server.execute(f"drop user {database}@localhost")
 
 
 class TestSource(SourceContract):
@@ -150,6 +159,10 @@ class TestSnapshot(SnapshotContract):
 
 
 class TestNames(NamesContract):
+    pass
+
+
+class TestRights(RightsContract):
     pass
 
 

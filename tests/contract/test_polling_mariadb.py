@@ -6,11 +6,13 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.plugin import Site
 from engine.testing.contract import Kit
 from engine.testing.contract.names import NamesContract
+from engine.testing.contract.rights import RightsContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
@@ -58,9 +60,16 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
         quote="`",
         assigned="integer primary key auto_increment",
     )
-    yield made
-    made.users.close()
-    mariadb_server.execute(f"drop database {database}")
+    mariadb_server.execute(f"create user {database}@localhost")
+    # Without any right in the database nobody can connect to it.
+    mariadb_server.execute(f"grant show view on {database}.* to {database}@localhost")
+    made.poor = msgspec.structs.replace(made.config, connect={**made.config.connect, "user": database})
+    try:
+        yield made
+    finally:
+        made.users.close()
+        mariadb_server.execute(f"drop database {database}")
+        mariadb_server.execute(f"drop user {database}@localhost")
 
 
 class TestSource(SourceContract):
@@ -76,6 +85,10 @@ class TestSnapshot(SnapshotContract):
 
 
 class TestNames(NamesContract):
+    pass
+
+
+class TestRights(RightsContract):
     pass
 
 

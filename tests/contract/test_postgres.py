@@ -13,6 +13,7 @@ from engine.plugin import Site
 from engine.testing.contract import Kit
 from engine.testing.contract.connection import ConnectionContract
 from engine.testing.contract.names import NamesContract
+from engine.testing.contract.rights import RightsContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
@@ -82,8 +83,13 @@ def kit(postgres_server: PostgresServer, postgres_dsn: str, tmp_path: Path) -> I
         },
     )
     made.users.transaction("create type state as enum ('new', 'in work')")
-    yield made
-    made.users.close()
+    made.users.transaction("create role poor login")
+    made.poor = PostgresConfig(dsn=postgres_dsn.replace("user=postgres", "user=poor"))
+    try:
+        yield made
+    finally:
+        made.users.transaction("drop owned by poor", "drop role poor")
+        made.users.close()
 
 
 class TestSource(SourceContract):
@@ -103,6 +109,10 @@ class TestSnapshot(SnapshotContract):
 
 
 class TestNames(NamesContract):
+    pass
+
+
+class TestRights(RightsContract):
     pass
 
 

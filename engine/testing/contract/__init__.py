@@ -68,6 +68,7 @@ class Kit:
     what names are put between. `integer`, `text`: column types; `assigned`: of a key that the database hands out.
     `emptied`: what empties the table that is named behind it. `past`: statements after which, and until which others,
     users write past what is read; None where nobody can. `values`: for `values.ValuesContract`.
+    `poor`, for `rights.RightsContract`: the configuration with a user who may do nothing but connect.
 
     For `connection.ConnectionContract`, of kinds that have a server: `address`, its host and port; `through`, makes the
     configuration of the same system behind another port of this machine, with the shortest time limits there are;
@@ -89,6 +90,7 @@ class Kit:
     address: tuple[str, int] | None = None
     through: Callable[[int], Any] | None = None
     values: tuple[Values, ...] = ()
+    poor: Any = None
     patience: Mapping[str, float] = field(default_factory=lambda: {})
     seq: int = field(default=0)
 
