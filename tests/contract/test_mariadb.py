@@ -23,10 +23,11 @@ from engine.testing.contract.rights import RightsContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
-from engine.testing.contract.values import ValuesContract, common_values
+from engine.testing.contract.values import ValuesContract
 from engine.testing.mariadb import MariadbServer
 from plugins.mysql import plugin
 from plugins.mysql.config import MysqlConfig
+from tests.contract.typed import MARIADB
 
 _names = itertools.count(1)
 
@@ -106,23 +107,7 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
         config=MysqlConfig(database=database, user="root", unix_socket=str(mariadb_server.socket_path)),
         users=Users(mariadb_server, database),
-        values=common_values(
-            {
-                "text": "varchar(200)",
-                "integer": "bigint",
-                "decimal": "decimal(38, 10)",
-                "float": "double",
-                "boolean": "tinyint(1)",
-                "date": "date",
-                "time": "time(6)",
-                "timestamp": "datetime(6)",
-                "uuid": "uuid",
-                "binary": "varbinary(50)",
-                "enum": "enum('new', 'in work')",
-                "json": "json",
-            },
-            boolean=(("1", "0"), ("1", "0")),
-        ),
+        values=MARIADB,
         quote="`",
         past=(("set sql_log_bin = 0",), ("set sql_log_bin = 1",)),
         assigned="integer primary key auto_increment",

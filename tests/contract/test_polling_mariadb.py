@@ -16,12 +16,13 @@ from engine.testing.contract.rights import RightsContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
-from engine.testing.contract.values import ValuesContract, common_values
+from engine.testing.contract.values import ValuesContract
 from engine.testing.mariadb import MariadbServer
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
 from tests.contract.polled import PolledKit, WatchedUsers
 from tests.contract.test_mariadb import Users
+from tests.contract.typed import MARIADB
 
 _names = itertools.count(1)
 
@@ -40,23 +41,7 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
             every=0.01,
         ),
         users=WatchedUsers(Users(mariadb_server, database)),
-        values=common_values(
-            {
-                "text": "varchar(200)",
-                "integer": "bigint",
-                "decimal": "decimal(38, 10)",
-                "float": "double",
-                "boolean": "tinyint(1)",
-                "date": "date",
-                "time": "time(6)",
-                "timestamp": "datetime(6)",
-                "uuid": "uuid",
-                "binary": "varbinary(50)",
-                "enum": "enum('new', 'in work')",
-                "json": "json",
-            },
-            boolean=(("1", "0"), ("1", "0")),
-        ),
+        values=MARIADB,
         quote="`",
         assigned="integer primary key auto_increment",
     )

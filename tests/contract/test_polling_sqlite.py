@@ -16,10 +16,11 @@ from engine.testing.contract.names import NamesContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
-from engine.testing.contract.values import ValuesContract, common_values
+from engine.testing.contract.values import ValuesContract
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
 from tests.contract.polled import PolledKit, WatchedUsers
+from tests.contract.typed import SQLITE
 
 
 class Users:
@@ -55,18 +56,7 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
         config=PollingConfig(driver="sqlite3", dialect="sqlite", connect={"database": str(path)}, every=0.01),
         users=WatchedUsers(Users(path)),
-        values=common_values(
-            {
-                "text": "text",
-                "integer": "bigint",
-                "float": "real",
-                "boolean": "boolean",
-                "date": "date",
-                "binary": "blob",
-            },
-            boolean=(("true", "false"), ("1", "0")),
-            binary=(("x'00ff5c27'", "x''"), (str(b"\x00\xff\\'"), str(b""))),
-        ),
+        values=SQLITE,
         form=Form.NATIVE,
         emptied="delete from",
     )
