@@ -60,7 +60,11 @@ def write(
     )
     (folder / "dictionary.toml").write_text(dictionary)
     for name, fields in (("crm", crm), ("erp", erp)):
-        (folder / f"{name}.toml").write_text(MAPPING + "".join(f'{field} = "{field}"\n' for field in fields))
+        (folder / f"{name}.toml").write_text(MAPPING + "".join(map(_mapped, fields)))
+
+
+def _mapped(field: str) -> str:
+    return 'gone = { column = "gone", soft_delete = true }\n' if field == "gone" else f'{field} = "{field}"\n'
 
 
 def problems(folder: Path) -> tuple[str, ...]:
@@ -90,6 +94,8 @@ def test_a_field_that_the_later_one_wins_needs_the_time_of_each_change(tmp_path:
         {"crm_more": 'mode = "receive"'},
         {"crm": ("number", "stock", "note")},
         {"erp": ("number", "stock", "note")},
+        # When a row was marked as deleted no table says either.
+        {"crm": ("number", "gone"), "erp": ("number", "gone")},
         {"dictionary": DICTIONARY.replace('type = "text" }', 'type = "text", owner = "crm" }')},
     ],
     ids=str,
