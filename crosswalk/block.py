@@ -68,6 +68,8 @@ class Block:
     system: str
     dialect: str
     where: str
+    path: str
+    """Its place in that file: "table[0]"."""
     name: str
     table: str
     entity: str

@@ -22,7 +22,7 @@ from crosswalk.block import Block, Constant, Example, MappedField, Template, par
 from crosswalk.dictionary import Dictionary
 from crosswalk.expression import SqlProblem, parse_sql
 from crosswalk.invert import constants_of
-from crosswalk.lines import Path
+from crosswalk.lines import Path, path_text
 from crosswalk.mapping_forms import ExampleForm, FieldForm, KeyForm, MappingForm, TableForm
 from crosswalk.matching import EntityMatchKeys, match_keys
 from crosswalk.place import MappedPlace
@@ -119,6 +119,7 @@ class _Loader:
             system=self.system,
             dialect=self.dialect,
             where=self._where(path),
+            path=path_text(path),
             name=table.place or table.name,
             table=table.name,
             entity=entity.name,

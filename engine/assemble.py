@@ -18,6 +18,7 @@ from engine.errors import ConfigError, no_such
 from engine.hub.sqlite import SqliteHub, open_hub, read_hub
 from engine.hub.transaction import HubTransaction
 from engine.lanes import Member
+from engine.needs import Shapes, unkept
 from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
 from engine.pipeline.topology import Topology
 from engine.ports import Finding, Role, Source, System, Target
@@ -49,6 +50,8 @@ def load_meaning(config: Config) -> Meaning:
             mappings[system.name] = load_mapping(system.mapping, dictionary, system=system.name, dialect=system.dialect)
         except ConfigError as error:
             problems.extend(error.problems or (str(error),))
+    if not problems:
+        problems = [str(found) for found in unkept(config.systems, mappings, dictionary)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError(f"the mappings have {count}", problems=tuple(problems))
@@ -58,6 +61,14 @@ def load_meaning(config: Config) -> Meaning:
         mappings=mappings,
         remarks=tuple(_unplayed_owners(written, mapped, [roles.get(name) or name for name in names])),
     )
+
+
+def unkept_findings(config: Config, meaning: Meaning, shapes: Shapes) -> list[tuple[str, Finding]]:
+    """(system, what its tables, as they are, make of the promises that the configuration needs)."""
+    return [
+        (found.system, Finding(path=found.table, message=f"{found.message} ({found.where})", hint=found.hint))
+        for found in unkept(config.systems, meaning.mappings, meaning.dictionary, shapes)
+    ]
 
 
 def _unplayed_owners(dictionary: Dictionary, mapped: set[str], roles: list[str]) -> list[Finding]:

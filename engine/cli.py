@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from engine.commands import deciding, demo, meaning, mending, prepare, running, schema
+from engine.commands import deciding, demo, meaning, mending, plugins, prepare, running, schema
 from engine.commands.output import EXIT_HELP, Exit, say
 
 app = typer.Typer(
@@ -57,7 +57,7 @@ app.command("rewrite")(mending.rewrite)
 app.command("backfill")(mending.backfill)
 app.add_typer(schema.schema_app, name="schema")
 app.command("explain")(deciding.explain)
-app.command("plugins")(prepare.plugins)
+app.add_typer(plugins.plugins_app, name="plugins")
 app.command("dictionary")(meaning.dictionary)
 app.command("mapping")(meaning.mapping)
 app.command("teardown")(prepare.teardown)

@@ -227,7 +227,7 @@ def no_table(system: str, table: str) -> SourceUnready:
     """A table that is to be read and is not there."""
     return SourceUnready(
         f"system {system}: there is no table {table}",
-        hint="Correct the mapping, or bring the table back.",
+        hint=f"Correct the mapping, or bring the table back; `concord check {system}` says if our user may not see it.",
         system=system,
         table=table,
     )

@@ -7,14 +7,16 @@ the crosswalk names one.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engine.errors import PluginError
+from engine.model.table import Shape
 from engine.ports import Role, Source, System, Target
+from engine.promises import Promise, Promises
 
 API_VERSION = 1
 GROUP = "concord.plugins"
@@ -39,9 +41,13 @@ class Plugin(Generic[Config]):
     that belong to the engine (`plugin`, `mapping`, `mode`, ...). `dialect` is sqlglot's name for the SQL of expressions
     in mappings. `system` gives what every kind has: catalogue, set-up, snapshot reads. `source` or `target` is None
     when the kind cannot play that part. `address` spells which database it is; two systems of one address
-    are refused, for a database has one marker. `promises` says in a few words per guarantee what the kind cannot keep.
+    are refused, for a database has one marker. Where configurations of one kind differ: `dialect_of` gives the dialect
+    of one, `roles` the parts that it can play.
 
-    Where configurations of one kind differ: `dialect_of` gives the dialect of one, `roles` the parts that it can play.
+    `promises` has a word for each `Promise`; `terms` gives those that are other ones for a table of a system that is
+    configured so (table "": for the system as a whole), as far as they can be told before the table has been seen
+    (shape None). For people, by `concord plugins show`: `settings` says what each key of `config` means, `makes` what
+    set-up puts into a system, `rights` what Concord's user needs there.
     """
 
     kind: str
@@ -52,9 +58,13 @@ class Plugin(Generic[Config]):
     source: Callable[[Site, Config], Source] | None = None
     target: Callable[[Site, Config], Target] | None = None
     address: Callable[[Site, Config], str] | None = None
-    promises: dict[str, str]
     dialect_of: Callable[[Config], str] | None = None
     roles: Callable[[Config], Role] | None = None
+    promises: Promises
+    terms: Callable[[Config, str, Shape | None], Promises] | None = None
+    settings: Mapping[str, str]
+    makes: tuple[str, ...]
+    rights: tuple[str, ...]
     api_version: int = API_VERSION
 
     def dialect_for(self, config: Config) -> str:
@@ -66,6 +76,10 @@ class Plugin(Generic[Config]):
         able = Role(0) if self.source is None else Role.SOURCE
         able = able if self.target is None else able | Role.TARGET
         return able if self.roles is None else able & self.roles(config)
+
+    def promises_for(self, config: Config, table: str = "", shape: Shape | None = None) -> Promises:
+        """What holds for a table of a system that is configured so."""
+        return self.promises if self.terms is None else {**self.promises, **self.terms(config, table, shape)}
 
 
 def installed_plugins() -> dict[str, Any]:
@@ -98,5 +112,11 @@ def load_plugin(kind: str) -> Plugin[Any]:
         raise PluginError(
             f"plugin {kind!r} was built for plugin API {plugin.api_version}; this engine has {API_VERSION}",
             hint="Install a matching version of the plugin.",
+        )
+    silent = [promise.value for promise in Promise if promise not in plugin.promises]
+    if silent:
+        raise PluginError(
+            f"plugin {kind!r} does not say whether it keeps: {', '.join(silent)}",
+            hint="Its author makes `promises` with `engine.promises.promises`.",
         )
     return plugin  # pyright: ignore[reportUnknownVariableType]

@@ -1,4 +1,4 @@
-"""Before the daemon runs: plugins, check, setup, teardown."""
+"""Before the daemon runs: check, setup, teardown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.commands.output import Exit, attempt, confirm, count_of, execute, note, print_json, print_table, say
+from engine.commands.output import Exit, attempt, confirm, count_of, execute, note, print_json, say
 
 if TYPE_CHECKING:
     from engine.config.model import Config, SystemConfig
@@ -17,34 +17,6 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configur
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 SystemArgument = Annotated[str | None, typer.Argument(help="A system of the configuration; all without it.")]
 DEFAULT = Path("concord.toml")
-
-
-def plugins(is_json: JsonOption = False) -> None:
-    """List the kinds of systems that Concord can talk to here, and what each cannot promise."""
-    from engine.plugin import installed_plugins, load_plugin
-
-    found = [attempt(lambda kind=kind: load_plugin(kind), is_json=is_json) for kind in sorted(installed_plugins())]
-    if is_json:
-        print_json(
-            {
-                "plugins": [
-                    {
-                        "kind": p.kind,
-                        "summary": p.summary,
-                        "source": p.source is not None,
-                        "target": p.target is not None,
-                        "promises": p.promises,
-                    }
-                    for p in found
-                ]
-            }
-        )
-        return
-    rows = [(p.kind, p.source is not None, p.target is not None, p.summary) for p in found]
-    print_table("", ("plugin", "source", "target", "what it is"), rows, empty="no plugin is installed")
-    for plugin in found:
-        for guarantee, text in plugin.promises.items():
-            say(f"{plugin.kind}: {guarantee}: {text}")
 
 
 def check(config: ConfigOption = DEFAULT, system: SystemArgument = None, is_json: JsonOption = False) -> None:
@@ -60,7 +32,14 @@ def check(config: ConfigOption = DEFAULT, system: SystemArgument = None, is_json
 async def _check(file: Path, only: str | None, is_json: bool) -> None:
     from crosswalk.check import Placed, senders_to
     from crosswalk.check import check as check_place
-    from engine.assemble import chosen_systems, load_meaning, make_system, role_of, tables_of
+    from engine.assemble import (
+        chosen_systems,
+        load_meaning,
+        make_system,
+        role_of,
+        tables_of,
+        unkept_findings,
+    )
     from engine.config.load import load_config
     from engine.errors import ConcordError
     from engine.ports import Finding, Role
@@ -91,6 +70,9 @@ async def _check(file: Path, only: str | None, is_json: bool) -> None:
     for name, place, shape, entity in placed:
         senders = senders_to(name, sending) if are_all else None
         results.extend((name, finding) for finding in check_place(place, shape, entity, senders))
+    seen = {(name, place.table): shape for name, place, shape, _ in placed}
+    names = {system.name for system in chosen}
+    results.extend(found for found in unkept_findings(config, meaning, seen) if found[0] in names)
     fatal = [finding for _, finding in results if finding.is_fatal]
     if is_json:
         print_json(

@@ -11,14 +11,17 @@ import msgspec
 
 from crosswalk.dictionary import shipped_dictionaries
 from crosswalk.problems import Problems, convert_form, describe, near, read_toml
-from engine.config.model import Config, HubConfig, SystemConfig, SystemForm
+from engine.config.model import Config, HubConfig, Mode, SystemConfig, SystemForm
 from engine.errors import ConfigError, PluginError
 from engine.plugin import Plugin, Site, load_plugin
 from engine.ports import Role
+from engine.promises import Promise
 from engine.secret import Secret
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 SYSTEMS_MAX = 62
+WAIVED = (Promise.COMMIT_TIMES,)
+"""Promises that a configuration may do without though it needs them."""
 DEFAULT_FILE = "concord.toml"
 
 
@@ -137,6 +140,18 @@ def _system(name: str, raw: object, directory: Path, hub: Path, problems: Proble
         problems.add((*path, "mode"), f'{what} cannot be read from; say mode = "receive"')
     if form.mode.is_target and Role.TARGET not in able:
         problems.add((*path, "mode"), f'{what} cannot be written to; say mode = "send"')
+    if form.mode is Mode.LIVE and able == Role.SOURCE | Role.TARGET:
+        word = plugin.promises_for(options)[Promise.OWN_WRITES]
+        if not word.is_kept:
+            problems.add(
+                (*path, "mode"),
+                f"plugin {plugin.kind} cannot tell our own writes from changes of users ({word.note}), so they would go"
+                ' round for ever; say mode = "send" or "receive"',
+            )
+    for promise in form.without:
+        if promise not in WAIVED:
+            known = ", ".join(f'"{waived.value}"' for waived in WAIVED)
+            problems.add((*path, "without"), f"nobody can do without {promise.value!r}, only without {known}")
     return SystemConfig(
         name=name,
         plugin=plugin,
@@ -144,6 +159,7 @@ def _system(name: str, raw: object, directory: Path, hub: Path, problems: Proble
         mode=form.mode,
         role=form.role or name,
         options=options,
+        without=form.without,
         site=Site(name=name, directory=directory, work_directory=hub.with_name(hub.name + ".work") / name),
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from engine.plugin import Plugin, Site
+from engine.promises import Promise
 
 
 class Mode(enum.Enum):
@@ -44,10 +45,12 @@ class SystemForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     mapping: str
     mode: Mode = Mode.LIVE
     role: str | None = None
+    without: tuple[Promise, ...] = ()
 
 
 class SystemConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One system. `role` is whose part it plays in the dictionary's owners; `options` is the plugin's own struct."""
+    """One system. `role` is whose part it plays in the dictionary's owners; `options` is the plugin's own struct;
+    `without` are promises that its plugin need not keep."""
 
     name: str
     plugin: Plugin[Any]
@@ -56,6 +59,7 @@ class SystemConfig(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     options: Any
     site: Site
+    without: tuple[Promise, ...] = ()
 
     @property
     def dialect(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from engine.plugin import Plugin, Site
 from engine.ports import Source, System, Target
-from plugins.kafka.config import KafkaConfig, address, dialect, inner_database, roles
+from engine.promises import kept, not_kept, promises
+from plugins.kafka.config import SETTINGS, KafkaConfig, address, dialect, inner_database, roles, terms
 
 
 def _system(site: Site, config: KafkaConfig) -> System:
@@ -46,11 +47,22 @@ plugin = Plugin(
     address=address,
     roles=roles,
     dialect_of=dialect,
-    promises={
-        "order": 'without the topic of transactions (order = "row") it holds for each row alone, and the system is only'
-        " read",
-        "nothing lost": "what Debezium drops or rounds is gone before it reaches a topic; what can be told of it is"
-        " refused",
-        "applied once": "a feed is read at least once by those who do not read committed transactions only",
-    },
+    promises=promises(
+        whole_rows=not_kept("a large value of PostgreSQL's that was left as it was does not come; MariaDB's all do"),
+        commit_times=kept("as exactly as the connector tells them"),
+        every_writer=kept("of whom Debezium sees; what it drops or rounds is gone before it reaches a topic"),
+        assigned_keys=kept("of the captured database; a feed hands out none"),
+    ),
+    terms=terms,
+    settings=SETTINGS,
+    makes=(
+        "topics of tables that have had no row yet, and in the captured database what its plugin makes to write",
+        "of a feed: its topics and that of its marker",
+    ),
+    rights=(
+        "to read: Read, Describe and DescribeConfigs on the topics; Read on the group, where there is one",
+        "to write: those of the captured database's plugin; for a feed Write, Read and Describe on its topics, Write"
+        " and Describe on the transactional id concord-FEED",
+        "to set up: Create on the topics",
+    ),
 )

@@ -9,9 +9,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from engine.errors import ConfigError, PluginError
-from engine.model.table import Kind
+from engine.model.table import Kind, Shape
 from engine.plugin import Plugin, Site, load_plugin
 from engine.ports import Role
+from engine.promises import Promise, Promises, Word, not_kept
 from engine.secret import Secret
 
 Order = Literal["transaction", "partition", "row"]
@@ -40,6 +41,38 @@ COLUMN_KINDS: Final = {
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9._-]")
 UNAVAILABLE: Final = "__debezium_unavailable_value"
 """What Debezium puts where PostgreSQL's log has no value (`unavailable.value.placeholder`)."""
+
+
+SETTINGS: Final = {
+    "servers": "brokers to begin with, host:port",
+    "prefix": "Debezium's topic.prefix: its topics are read",
+    "feed": "the beginning of the names of topics that are written; prefix or feed",
+    "database": "the captured database itself, as a system of another plugin",
+    "order": "what the topics promise: transaction, partition or row",
+    "transactions": "the topic of transactions; by default PREFIX.transaction",
+    "topics": "table = topic, where a transformation of the connector renames it",
+    "marker": "our table of deliveries, as Debezium names it; by default by the database's kind",
+    "heartbeat": "the table that heartbeat.action.query writes, of a system that is only read",
+    "form": "flat for messages of ExtractNewRecordState",
+    "time": "the connector's time.precision.mode, where messages bring no schema",
+    "decimal": "the connector's decimal.handling.mode, where messages bring no schema",
+    "binary": "the connector's binary.handling.mode",
+    "unavailable": "the connector's unavailable.value.placeholder",
+    "group": "the consumer group that shows others how far we are",
+    "tables": "of a feed: table, its columns and their types",
+    "partitions": "of topics that set-up makes",
+    "replicas": "of topics that set-up makes",
+    "tls": "off, verify-ca or verify-identity",
+    "tls_ca": "file of the authority that signs the brokers' certificates",
+    "tls_certificate": "file of our own certificate",
+    "tls_key": "file of its key",
+    "sasl": "scram-sha-256, scram-sha-512 or plain",
+    "user": "who we are",
+    "password": "by { env = ... } or { file = ... }",
+    "connect_seconds_max": "how long making a connection may take",
+    "request_seconds_max": "how long an answer may take",
+}
+"""What each setting means, for `concord plugins show`."""
 
 
 class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,3 +258,23 @@ def _tls(site: Site, config: KafkaConfig) -> ssl.SSLContext:
             hint=f"Check tls_ca, tls_certificate and tls_key in [systems.{site.name}].",
         ) from error
     return context
+
+
+def terms(config: KafkaConfig, table: str, shape: Shape | None) -> Promises:
+    """What the settings make of the plugin's promises (README.md, "What each set-up promises")."""
+    found: dict[Promise, Word] = {}
+    inner = inner_database(config)
+    if inner is not None:
+        plugin, options = inner
+        theirs = plugin.promises_for(options, table, shape)
+        found |= {promise: theirs[promise] for promise in (Promise.WHOLE_ROWS, Promise.EVERY_WRITER)}
+    if config.order != "transaction":
+        found[Promise.WHOLE_TRANSACTIONS] = not_kept("without the topic of transactions nothing tells where they end")
+    if config.order == "row":
+        found[Promise.ORDER] = not_kept("each row's own changes come in order, and nothing else does")
+        found[Promise.OWN_WRITES] = not_kept("nothing says where our deliveries stand among the changes")
+        found[Promise.SEEN] = not_kept("as own writes")
+        found[Promise.KEY_CHANGES] = not_kept("the halves of such a change may stand in two partitions")
+    if config.form == "flat":
+        found[Promise.TRUNCATION] = not_kept("the transformation drops it")
+    return found

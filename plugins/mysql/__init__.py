@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from engine.plugin import Plugin, Site
 from engine.ports import Source, System, Target
-from plugins.mysql.config import MysqlConfig, address
+from engine.promises import kept, not_kept, promises
+from plugins.mysql.config import SETTINGS, MysqlConfig, address
 
 
 def _system(site: Site, config: MysqlConfig) -> System:
@@ -34,8 +35,17 @@ plugin = Plugin(
     source=_source,
     target=_target,
     address=address,
-    promises={
-        "nothing lost": "a session that switches sql_log_bin off writes past the log",
-        "time": "commit times are the binary log's, to the second",
-    },
+    promises=promises(
+        commit_times=kept("to the second"),
+        every_writer=not_kept(
+            "a session that switches sql_log_bin off writes past the log, and so does a foreign key that cascades"
+        ),
+    ),
+    settings=SETTINGS,
+    makes=("to write: the tables concord_marker and concord_identity",),
+    rights=(
+        "to read: replication slave, binlog monitor (MySQL: replication client) on the server; select on the database",
+        "to write: insert, update, delete on the database",
+        "to set up: create on the database",
+    ),
 )

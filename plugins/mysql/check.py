@@ -48,7 +48,9 @@ def find_problems(
     shapes = read_shapes(connection, config.database, tables)
     listed = list_tables(connection, config.database)
     for table in tables:
-        if table not in shapes:
+        rights = list(_of_privileges(grants, config.database, table, role)) if table not in shapes else []
+        yield from rights
+        if table not in shapes and not rights:
             alike = next((name for name in listed if name.lower() == table.lower()), None)
             hint = f"Write {alike} in the mapping." if alike else "Correct the mapping or create the table."
             yield Finding(path=table, message="there is no such table that this user may see", hint=hint)

@@ -17,6 +17,25 @@ Tls = Literal["off", "prefer", "require", "verify-ca", "verify-identity"]
 SERVER_ID_MAX: Final = 2**32 - 1
 
 
+SETTINGS: Final = {
+    "database": "the database that takes part",
+    "user": "Concord's user there",
+    "host": "the server",
+    "port": "its port",
+    "unix_socket": "its socket, instead of host and port",
+    "password": "the user's password",
+    "server_id": "by which number the feed registers as a replica; else one made from the system's name",
+    "tls": "how the connection is encrypted, and what of the server's certificate is looked at",
+    "tls_ca": "file of who may have signed the server's certificate",
+    "tls_certificate": "file of our own certificate",
+    "tls_key": "file of its key",
+    "connect_seconds_max": "how long one attempt to connect may take",
+    "statement_seconds_max": "how long one statement may take",
+    "lock_seconds_max": "how long it waits for a lock",
+}
+"""What each setting means, for `concord plugins show`."""
+
+
 class MysqlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A database of a MariaDB or MySQL server.
 

@@ -23,7 +23,7 @@ from pymysql.constants import CLIENT
 from engine.plugin import Site
 from engine.ports import Role
 from plugins.mysql.config import MysqlConfig, connection_parameters
-from plugins.mysql.errors import translate
+from plugins.mysql.errors import DATABASE_DENIED, database_denied, number, translate
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -176,6 +176,8 @@ def connect_now(
     try:
         return _open(site, config, isolation, has_time_limit)
     except (pymysql.Error, OSError) as error:
+        if number(error) == DATABASE_DENIED:
+            raise database_denied(error, site.name, config.database) from error
         raise translate(error, system=site.name, doing="connect") from error
 
 

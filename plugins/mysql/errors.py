@@ -21,6 +21,8 @@ from engine.ports import Role
 
 UNIQUE: Final = frozenset((1062, 1169, 1586))
 """Two rows would be alike in a unique index."""
+DATABASE_DENIED: Final = 1044
+_ACCOUNT: Final = re.compile(r"for user '([^']*)'@'([^']*)' to database")
 NOT_FOR_US: Final = frozenset((1044, 1142, 1143, 1146))
 """A table is not there, or this user may not read it."""
 
@@ -132,6 +134,21 @@ def number(error: BaseException) -> int:
     """The server's or the driver's number of the error; 0 without one."""
     found = error.args[0] if error.args else 0
     return found if isinstance(found, int) else 0
+
+
+def database_denied(error: BaseException, system: str, database: str) -> SourceUnready:
+    """Whoever has no right in a database cannot even connect to it, so no check can name what is missing there."""
+    # The account as it was granted to, with the host's pattern; the text holds nothing else of anybody's.
+    found = _ACCOUNT.search(str(error))
+    account = f"'{found[1]}'@'{found[2]}'" if found else "our user"
+    escaped = database.replace("`", "``")
+    return SourceUnready(
+        f"system {system}: {account} has no right at all in database {database}",
+        hint=f"Have this run: grant select on `{escaped}`.* to {account};"
+        f" then `concord check {system}` names the rest.",
+        system=system,
+        errno=DATABASE_DENIED,
+    )
 
 
 def translate(

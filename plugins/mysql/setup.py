@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import pymysql
+
 from engine.errors import no_table
 from engine.model.change import Page
 from engine.model.position import Position
@@ -20,6 +22,7 @@ from plugins.mysql.catalog import IDENTITY, MARKER, OUR_TABLES, quoted_table, re
 from plugins.mysql.check import find_problems
 from plugins.mysql.config import MysqlConfig
 from plugins.mysql.connect import Connection, session
+from plugins.mysql.errors import NOT_FOR_US, number
 from plugins.mysql.position import file_number
 from plugins.mysql.snapshot import log_end, read_page, snapshot
 
@@ -134,7 +137,7 @@ class MysqlSystem:
         names = {"marker": quoted_table(MARKER, database), "identity": quoted_table(IDENTITY, database)}
         there = read_shapes(connection, database, OUR_TABLES)
         steps: list[Step] = []
-        has_row = MARKER in there and bool(connection.rows(f"select 1 from {names['marker']}"))
+        has_row = MARKER in there and _has_row(connection, names["marker"])
         if MARKER not in there:
             steps.append(Step(summary="make the marker of deliveries", sql=_MARKER_TABLE.format(**names)))
         if not has_row:
@@ -142,6 +145,16 @@ class MysqlSystem:
         if IDENTITY not in there:
             steps.append(Step(summary="make the table of assigned keys", sql=_IDENTITY_TABLE.format(**names)))
         return tuple(steps)
+
+
+def _has_row(connection: Connection, table: str) -> bool:
+    try:
+        return bool(connection.rows(f"select 1 from {table}"))
+    except pymysql.Error as error:
+        # Who may not see it is told of the privilege; only who made it could have left the row out.
+        if number(error) in NOT_FOR_US:
+            return True
+        raise
 
 
 def _run(connection: Connection, steps: tuple[Step, ...]) -> tuple[Step, ...]:

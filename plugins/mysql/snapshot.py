@@ -91,10 +91,11 @@ def read_page(
     shape = read_shape(connection, database, table)
     if shape is None:
         raise no_table(system, table)
-    if not shape.key:
+    # Columns on which our user has no right are not shown, and the key may be among them.
+    if not shape.key or len(key_columns(shape)) < len(shape.key):
         raise SourceUnready(
             f"system {system}, table {table}: it has no primary key, so its rows cannot be read in order",
-            hint="Give it a primary key.",
+            hint=f"Give it a primary key; `concord check {system}` says if our user may not see the one that it has.",
             system=system,
             table=table,
         )

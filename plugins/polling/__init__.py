@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from engine.plugin import Plugin, Site
 from engine.ports import Source, System, Target
-from plugins.polling.config import PollingConfig, address, dialect_of
+from engine.promises import kept, not_kept, promises
+from plugins.polling.config import SETTINGS, PollingConfig, address, dialect_of, terms
 
 
 def _system(site: Site, config: PollingConfig) -> System:
@@ -36,12 +37,27 @@ plugin = Plugin(
     source=_source,
     target=_target,
     address=address,
-    promises={
-        "every state": "what a row was between two looks is not seen; one that came and went was never there",
-        "order": "what changed between two looks comes together, table by table in the order of keys",
-        "time": "the time of the look, or of the updated-at column where that has a zone",
-        "whole transactions": "those that were committed between two looks come together; tables of other beats do not",
-        "keys that change": "a row with another key is one that was deleted and one that is new",
-        "truncate": "a table of more than a hundred rows that is found empty is held, whoever emptied it",
-    },
+    promises=promises(
+        order=not_kept("what changed between two looks comes together, by tables and keys"),
+        every_state=not_kept("what a row was between two looks is not seen"),
+        whole_transactions=kept("for tables that are looked at together"),
+        key_changes=not_kept("a row with another key is one that was deleted and one that is new"),
+        truncation=not_kept("a table of more than 100 rows that is found empty is held, whoever emptied it"),
+        commit_times=not_kept("the time of the look; that of `updated_at` where the column has a zone"),
+        seen=not_kept("exact up to one look; so a row is written only where it is as it was last seen"),
+    ),
+    terms=terms,
+    settings=SETTINGS,
+    makes=(
+        "the table concord_marker",
+        "to write: the table concord_identity",
+        "beside concord.toml: the file NAME.looks.sqlite",
+    ),
+    rights=(
+        "to read: select",
+        "to write: select, insert, update, delete",
+        "on our own tables: select, insert, update, delete",
+        "to know which transactions are open: PostgreSQL pg_read_all_stats, MariaDB and MySQL process",
+        "to set up: create tables",
+    ),
 )

@@ -73,7 +73,7 @@ class PollingTargetSession:
                     raise found from error
                 raise TargetUnready(
                     f"system {self.site.name}: our table {table} is not there, or may not be read",
-                    hint=f"Run `concord setup {self.site.name}`.",
+                    hint=f"Run `concord check {self.site.name}`: set-up is missing, or a right to what it made.",
                     system=self.site.name,
                 ) from error
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from engine.errors import ConfigError
+from engine.model.table import Kind, Shape
 from engine.plugin import Site
+from engine.promises import Promise, Promises, Word, kept, not_kept
 from engine.secret import Secret
 
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
@@ -31,6 +33,22 @@ class TableOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __post_init__(self) -> None:
         _check(self.every, self.at, self.sweep_every, self.overlap)
+
+
+SETTINGS: Final = {
+    "driver": "the module that has PEP 249's connect",
+    "dialect": "sqlglot's name for the database's SQL",
+    "connect": "arguments of connect, as they stand; secrets are named",
+    "every": "seconds between two looks at a table",
+    "at": "times of day in UTC instead",
+    "sweep_every": "seconds between two comparisons of all rows of a table with an updated-at column",
+    "overlap": "seconds that a look goes back behind the last one's newest updated-at",
+    "session": "statements for each new connection",
+    "snapshot": "statements that begin a transaction whose reads all show one moment, where they are not known",
+    "state": "file that remembers the rows; else NAME.looks.sqlite",
+    "tables": "by table: every, at, sweep_every, overlap, updated_at, key, ignore",
+}
+"""What each setting means, for `concord plugins show`."""
 
 
 class PollingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,6 +108,20 @@ def _check(every: float | None, at: tuple[str, ...], sweep_every: float | None, 
     for time in at:
         if not _TIME.fullmatch(time):
             raise ValueError(f'at has times of day in UTC like "02:30", not {time!r}')
+
+
+def terms(config: PollingConfig, table: str, shape: Shape | None) -> Promises:
+    """What this configuration, and the table's columns where they are known, make of the kind's promises."""
+    found: dict[Promise, Word] = {}
+    updated_at = config.options(table).updated_at
+    column = None if updated_at is None or shape is None else shape.column(updated_at)
+    if updated_at is not None and (column is None or column.kind is Kind.INSTANT):
+        found[Promise.COMMIT_TIMES] = kept(f"that of {updated_at}; a deletion has that of the look")
+    elif updated_at is not None:
+        found[Promise.COMMIT_TIMES] = not_kept(f"{updated_at} has no zone, so the time of the look counts")
+    if len({config.beat(name) for name in ("", *config.tables)}) > 1:
+        found[Promise.WHOLE_TRANSACTIONS] = not_kept("its tables are looked at at different times")
+    return found
 
 
 def dialect_of(config: PollingConfig) -> str:

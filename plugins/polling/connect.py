@@ -21,7 +21,7 @@ from engine.errors import ConcordError, ConfigError, RowRefused, SourceUnready, 
 from engine.plugin import Site
 from plugins.polling.config import PollingConfig, arguments
 from plugins.polling.dialects import Habits
-from plugins.polling.errors import translate, unreachable
+from plugins.polling.errors import kind_of, translate, unreachable
 from plugins.polling.sql import Sql, knows
 
 T = TypeVar("T")
@@ -155,6 +155,12 @@ def own_error(error: BaseException, connection: Connection, table: str = "") -> 
     found = translate(error, system=connection.system, table=table)
     if not isinstance(found, RowRefused) or connection.is_writing:
         return found
+    if kind_of(error) == "permission":
+        # There is no row: it was read, or set up.
+        message = (
+            f"system {connection.system}" + (f", table {table}" if table else "") + ": our user has no right to it"
+        )
+        return SourceUnready(message, hint=f"Grant what `concord check {connection.system}` names.", **found.context)
     return SourceUnready(found.message, hint="Bring back what is missing, or correct the mapping.", **found.context)
 
 

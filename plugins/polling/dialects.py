@@ -18,7 +18,8 @@ class Habits:
 
     `session`: statements for a new connection. `snapshot` and `write` begin a transaction, to read and to write.
     `can_lock`: a select may lock what it finds. `as_text`: kinds whose values are read as texts that the database
-    spells. `casts`: a parameter has to be cast to its column's type. `clock`: a query for seconds since 1970.
+    spells. `casts`: a parameter has to be cast to its column's type. `has_numbered_enums`: enums are put in the order
+    of their numbers, and compared with a text as texts. `clock`: a query for seconds since 1970.
     `oldest`: a query for how many seconds ago the oldest transaction began that may still write, which answers null
     where it may not know; None where nobody knows. `digest`: from quoted columns to an
     aggregate over rows that changes with any of them; None where the database has no hash.
@@ -33,6 +34,7 @@ class Habits:
     has_returning: bool = False
     as_text: frozenset[Kind] = frozenset()
     casts: bool = False
+    has_numbered_enums: bool = False
     clock: str | None = None
     oldest: str | None = None
     digest: Callable[[Sequence[str]], str] | None = None
@@ -88,6 +90,7 @@ HABITS = {
         ),
         snapshot=("start transaction with consistent snapshot, read only",),
         write=("set transaction isolation level read committed", "start transaction"),
+        has_numbered_enums=True,
         clock="select unix_timestamp(now(6)) + 0e0",
         # trx_started has whole seconds and the server's zone (https://mariadb.com/kb/en/information-schema-innodb_trx-table/).
         oldest=(
@@ -114,6 +117,7 @@ HABITS = {
         has_returning=True,
         as_text=frozenset((Kind.INSTANT, Kind.INTERVAL, Kind.ARRAY, Kind.JSON, Kind.OTHER)),
         casts=True,
+        has_numbered_enums=True,
         clock="select epoch(get_current_timestamp())",
         digest=_duckdb_digest,
     ),

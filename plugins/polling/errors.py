@@ -7,6 +7,7 @@ values and are never passed on; names of columns and constraints are, where the 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from engine.errors import ConcordError, RowRefused, SourceError, SourceUnready, SystemUnreachable, TargetBusy
@@ -54,6 +55,7 @@ _WORDS = (
     ("foreign key", "foreign_key"), ("not null", "not_null"), ("check", "check"), ("duplicate", "unique"),
     ("unique", "unique"), ("primary key", "unique"),
 )  # fmt: skip
+_MYSQL_DENIED = re.compile(r"for user '([^']*)'@'([^']*)' to database '([^'`]*)'")
 _SAID = {
     "unique": "another row has the same value in a unique column",
     "foreign_key": "it refers to a row that is not there, or is referred to",
@@ -91,12 +93,27 @@ def translate(error: BaseException, *, system: str, table: str = "", row_index: 
 
 def unreachable(error: BaseException, system: str) -> ConcordError:
     """What goes wrong while a connection is opened: there is no row that could be refused."""
+    if kind_of(error) == "permission":
+        return _denied(error, system)
     found = translate(error, system=system)
     if not isinstance(found, RowRefused | SourceError):
         return found
     return SystemUnreachable(
         f"system {system}: it refuses our connection ({type(error).__name__})",
         hint=f"Check `connect` and `session` in [systems.{system}].",
+        system=system,
+    )
+
+
+def _denied(error: BaseException, system: str) -> SourceUnready:
+    """Our user may not even use the database. MySQL names the account as it was granted to, which nobody else knows."""
+    found = _MYSQL_DENIED.search(str(error))
+    given = (
+        f"Have this run: grant select on `{found[3]}`.* to '{found[1]}'@'{found[2]}';" if found else "Let it use it:"
+    )
+    return SourceUnready(
+        f"system {system}: our user has no right at all in the database",
+        hint=f"{given} then `concord check {system}` names the rest.",
         system=system,
     )
 
@@ -129,7 +146,8 @@ def row_refused(
 def no_key(system: str, table: str) -> SourceUnready:
     return SourceUnready(
         f"system {system}, table {table}: it has no primary key that our user may see",
-        hint=f'Name unique columns that are never null: `key` of [systems.{system}.tables."{table}"].',
+        hint=f'Name unique columns that are never null: `key` of [systems.{system}.tables."{table}"].'
+        f" `concord check {system}` says if our user may not see the key that it has.",
         system=system,
         table=table,
     )

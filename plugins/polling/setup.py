@@ -21,6 +21,7 @@ from plugins.polling.config import PollingConfig, state_path
 from plugins.polling.connect import Connection, session
 from plugins.polling.horizon import read_oldest
 from plugins.polling.looks import Looks
+from plugins.polling.rights import missing_rights
 from plugins.polling.snapshot import read_page
 
 # Whoever waits for all that is there to be read waits no longer than that for a look.
@@ -117,7 +118,12 @@ class PollingSystem:
                 message="the folder cannot be written: what is known of the rows is kept there",
                 hint="Give the daemon's user write access, or name another file with `state`.",
             )
-        for step in _plan(connection, role):
+        rights = list(missing_rights(connection, tables, role))
+        yield from rights
+        # Of tables that our user may not see the catalogue says nothing that is true.
+        hidden = {finding.path for finding in rights}
+        tables = [table for table in tables if table not in hidden]
+        for step in _plan(connection, role, frozenset(hidden)):
             yield Finding(
                 path="setup",
                 message=step.summary,
@@ -132,7 +138,7 @@ class PollingSystem:
                 alike = next((name for name in listed if name.lower() == table.lower()), None)
                 hint = f"Write {alike} in the mapping." if alike else "Correct the mapping or create the table."
                 yield Finding(path=table, message="there is no such table", hint=hint)
-        for table in set(self.config.tables) - set(tables):
+        for table in set(self.config.tables) - {*tables, *hidden}:
             yield Finding(
                 path=f"tables.{table}",
                 message="the mapping has no such table",
@@ -194,8 +200,8 @@ class PollingSystem:
         )
 
 
-def _plan(connection: Connection, role: Role) -> tuple[Step, ...]:
-    there = list_tables(connection, ours=True)
+def _plan(connection: Connection, role: Role, hidden: frozenset[str] = frozenset()) -> tuple[Step, ...]:
+    there = {*list_tables(connection, ours=True), *hidden}
     return tuple(
         Step(summary=_SUMMARIES[table], sql=";\n".join(_written(connection, text) for text in _CREATE[table]) + ";")
         # A source looks at the marker as well.

@@ -84,9 +84,9 @@ class Sql:
         found = self.column(column.name)
         return exp.cast(found, self._text()) if column.kind in self.habits.as_text else found
 
-    def ordered(self, column: Column) -> exp.Column:
+    def ordered(self, column: Column) -> exp.Expr:
         """The column in the order of a `select`. By its name alone it would be the text that is selected."""
-        return exp.Column(this=_name(column.name), table=_name(_ALIAS))
+        return self._compared(column, exp.Column(this=_name(column.name), table=_name(_ALIAS)))
 
     def value(self, column: Column | None = None) -> exp.Expr:
         """A parameter, for this column."""
@@ -98,6 +98,11 @@ class Sql:
     def written(self, expression: exp.Expr) -> str:
         """The text of an expression, in the dialect and not yet in the driver's style."""
         return expression.sql(dialect=self.dialect, identify=True)
+
+    def _compared(self, column: Column, found: exp.Column) -> exp.Expr:
+        """The column as order and comparison mean the same."""
+        is_text = column.kind is Kind.ENUM and self.habits.has_numbered_enums
+        return exp.cast(found, self._text()) if is_text else found
 
     def _text(self) -> exp.DataType:
         return exp.DataType.build("text")
@@ -156,7 +161,7 @@ class Sql:
         for n, column in enumerate(columns):
             compare = last if n == len(columns) - 1 else all_but_last
             same = [self.column(c.name).eq(self.value(c)) for c in columns[:n]]
-            other = compare(this=self.column(column.name), expression=self.value(column))
+            other = compare(this=self._compared(column, self.column(column.name)), expression=self.value(column))
             alternatives.append(exp.and_(*same, other))
         return exp.or_(*alternatives)
 

@@ -47,6 +47,18 @@ _NAME_LENGTH_MAX: Final = 63
 _UNKNOWN_OPTION: Final = re.compile(r'invalid (?:connection option|URI query parameter:) "([a-z_]{1,40})"')
 
 
+SETTINGS: Final = {
+    "dsn": "libpq connection string or URL, without a password",
+    "password": "the user's password",
+    "slot": "replication slot; else concord_NAME of the system",
+    "publication": "publication; else concord_NAME of the system",
+    "connect_seconds_max": "how long one attempt to connect may take",
+    "statement_seconds_max": "how long one statement of a catalogue or snapshot read may take",
+    "lock_seconds_max": "how long such a statement waits for a lock",
+}
+"""What each setting means, for `concord plugins show`."""
+
+
 class PostgresConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A PostgreSQL system.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from engine.plugin import Plugin, Site
 from engine.ports import Source, System, Target
-from plugins.sqlite.config import SqliteConfig, address
+from engine.promises import kept, not_kept, promises
+from plugins.sqlite.config import SETTINGS, SqliteConfig, address
 
 
 def _system(site: Site, config: SqliteConfig) -> System:
@@ -34,8 +35,16 @@ plugin = Plugin(
     source=_source,
     target=_target,
     address=address,
-    promises={
-        "nothing lost": "writes of a program that drops the triggers, or has them off, are noticed but not seen",
-        "time": "commit times are those of the single statements, to the millisecond",
-    },
+    promises=promises(
+        truncation=not_kept("there is no such statement: all rows are deleted, one by one"),
+        commit_times=kept("of the single statements, to the millisecond"),
+        every_writer=not_kept("a program that drops the triggers, or has them off, is noticed and not seen"),
+    ),
+    settings=SETTINGS,
+    makes=(
+        "the table concord_marker",
+        "to read: the tables concord_journal and concord_layout, and triggers on the mapped tables",
+        "to write: the table concord_identity",
+    ),
+    rights=("to write the file and its folder, on a local disk",),
 )

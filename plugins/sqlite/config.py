@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from engine.plugin import Site
+
+SETTINGS: Final = {
+    "path": "the file, relative to the folder of concord.toml",
+    "busy_timeout_seconds": "how long a statement waits for another writer before the lane pauses",
+    "poll_seconds": "how often an idle feed looks for commits of others",
+}
+"""What each setting means, for `concord plugins show`."""
 
 
 class SqliteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -184,6 +184,7 @@ def _build(mesh: Mesh, directory: Path) -> None:
             connect = {{ conninfo = "{field.dsn("erp")}" }}
             every = 0.3
             sweep_every = 1.0
+            without = ["commit times"]
             tables."public.client" = {{ updated_at = "changed_at" }}
             """,
         "portal": f"""

@@ -22,6 +22,7 @@ driver = "sqlite3"
 dialect = "sqlite"
 connect = { database = "%s" }
 every = 0.2
+without = ["commit times"]
 """
 SERVER = """
 plugin = "polling"
@@ -30,6 +31,7 @@ dialect = "postgres"
 connect = { conninfo = "%s" }
 every = 0.3
 sweep_every = 1.0
+without = ["commit times"]
 tables."public.client" = { updated_at = "changed_at" }
 """
 

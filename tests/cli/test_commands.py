@@ -24,8 +24,8 @@ from tests.daemons import Running
 COMMANDS = (
     ["demo"], ["check"], ["setup"], ["run"], ["status"], ["compare"], ["conflicts"], ["parked"], ["parked", "list"],
     ["parked", "show"], ["parked", "retry"], ["parked", "drop"], ["review"], ["review", "list"], ["backfill"],
-    ["rewrite"], ["schema", "list"], ["schema", "ack"], ["explain"], ["plugins"], ["dictionary"], ["mapping"],
-    ["teardown"],
+    ["rewrite"], ["schema", "list"], ["schema", "ack"], ["explain"], ["plugins", "list"],
+    ["plugins", "show"], ["dictionary"], ["mapping"], ["teardown"],
 )  # fmt: skip
 
 

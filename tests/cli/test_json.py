@@ -137,15 +137,26 @@ def test_every_document_has_the_form_that_is_promised(unsure: Path) -> None:  # 
         assert shape(document) == {"v": "int", **expected}, words
 
 
-def test_plugins_are_a_document_too() -> None:
-    result = CliRunner().invoke(app, ["plugins", "--json"])
-    document = json.loads(result.stdout)
-    assert document["v"] == 1
+HEAD = {
+    "kind": "str", "summary": "str", "source": "bool", "target": "bool", "distribution": "str", "version": "str",
+    "chapter": "str",
+}  # fmt: skip
+
+
+def test_plugins_are_documents_too() -> None:
+    document = json.loads(CliRunner().invoke(app, ["plugins", "list", "--json"]).stdout)
+    assert shape(document) == {"v": "int", "plugins": [HEAD]}
     for plugin in document["plugins"]:
-        assert shape({**plugin, "promises": {}}) == {
-            "kind": "str", "summary": "str", "source": "bool", "target": "bool", "promises": {},
-        }  # fmt: skip
-        assert set(map(type, plugin["promises"].values())) <= {str}
+        shown = json.loads(CliRunner().invoke(app, ["plugins", "show", plugin["kind"], "--json"]).stdout)
+        assert {key: shown[key] for key in HEAD} == plugin
+        assert shape(shown) == {
+            "v": "int",
+            **HEAD,
+            "settings": [{"name": "str", "type": "str", "default": "str", "meaning": "str"}],
+            "promises": [{"promise": "str", "meaning": "str", "is_kept": "bool", "note": "str"}],
+            "makes": ["str"],
+            "rights": ["str"],
+        }
 
 
 def test_no_command_was_forgotten() -> None:
@@ -154,7 +165,7 @@ def test_no_command_was_forgotten() -> None:
     for name, command in commands():
         has_json = any("--json" in parameter.opts for parameter in command.params)
         assert has_json is (name not in ("run", "demo")), name
-        assert name in names | {"run", "demo", "plugins", "review link"}, name
+        assert name in names | {"run", "demo", "plugins list", "plugins show", "review link"}, name
 
 
 def commands() -> list[tuple[str, Any]]:

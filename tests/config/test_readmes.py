@@ -14,10 +14,12 @@ from engine.cli import app
 from engine.commands.output import Exit
 from engine.config.model import HubConfig, Mode, SystemForm
 from engine.plugin import installed_plugins, load_plugin
+from engine.promises import Promise
 from engine.telemetry.log import EVENTS
 
 ROOT = Path(__file__).parents[2]
 CONFIG = (ROOT / "engine/config/README.md").read_text()
+PLUGINS = (ROOT / "plugins/README.md").read_text()
 COMMANDS = (ROOT / "engine/commands/README.md").read_text()
 
 
@@ -35,6 +37,17 @@ def test_every_key_of_a_plugin_is_explained() -> None:
         page = (ROOT / f"plugins/{kind}/README.md").read_text()
         for field in msgspec.structs.fields(load_plugin(kind).config):
             assert field.encode_name in page, (kind, field.encode_name)
+
+
+def test_the_table_of_promises_is_what_the_plugins_say() -> None:
+    kinds = sorted(installed_plugins())
+    lines = [f"| promise | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    for promise in Promise:
+        words = [load_plugin(kind).promises[promise] for kind in kinds]
+        cells = [f"{'✓' if word.is_kept else '–'} {word.note}".rstrip() for word in words]
+        lines.append(f"| **{promise.value}**: {promise.meaning} | {' | '.join(cells)} |")
+    table = "\n".join(lines)
+    assert f"\n{table}\n\n" in PLUGINS, f"put this into plugins/README.md:\n{table}"
 
 
 def test_every_command_is_named() -> None:

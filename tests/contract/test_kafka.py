@@ -60,6 +60,7 @@ def mariadb_kit(kafka_cluster: KafkaCluster, mariadb_server: MariadbServer, tmp_
         ),
         users=MariadbUsers(mariadb_server, database),
         quote="`",
+        past=(("set sql_log_bin = 0",), ("set sql_log_bin = 1",)),
         assigned="integer primary key auto_increment",
         cluster=kafka_cluster,
         dsn=database,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pymysql
 import pytest
 
@@ -17,12 +18,16 @@ from engine.plugin import Site
 from engine.ports import Feed
 from engine.testing.contract import Kit
 from engine.testing.contract.connection import ConnectionContract
+from engine.testing.contract.names import NamesContract
+from engine.testing.contract.rights import RightsContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
+from engine.testing.contract.values import ValuesContract
 from engine.testing.mariadb import MariadbServer
 from plugins.mysql import plugin
 from plugins.mysql.config import MysqlConfig
+from tests.contract.typed import MARIADB
 
 _names = itertools.count(1)
 
@@ -102,7 +107,9 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
         config=MysqlConfig(database=database, user="root", unix_socket=str(mariadb_server.socket_path)),
         users=Users(mariadb_server, database),
+        values=MARIADB,
         quote="`",
+        past=(("set sql_log_bin = 0",), ("set sql_log_bin = 1",)),
         assigned="integer primary key auto_increment",
         address=("127.0.0.1", mariadb_server.port),
         through=through,
@@ -112,9 +119,16 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
             "plugins.mysql.connect.GRACE_SECONDS": 1,
         },
     )
-    yield made
-    made.users.close()
-    mariadb_server.execute(f"drop database {database}")
+    mariadb_server.execute(f"create user {database}@localhost")
+    # Without any right in the database nobody can connect to it.
+    mariadb_server.execute(f"grant show view on {database}.* to {database}@localhost")
+    made.poor = msgspec.structs.replace(made.config, user=database)
+    try:
+        yield made
+    finally:
+        made.users.close()
+        mariadb_server.execute(f"drop database {database}")
+        mariadb_server.execute(f"drop user {database}@localhost")
 
 
 class TestSource(SourceContract):
@@ -126,6 +140,18 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestNames(NamesContract):
+    pass
+
+
+class TestRights(RightsContract):
+    pass
+
+
+class TestValues(ValuesContract):
     pass
 
 

@@ -11,11 +11,14 @@ import pytest
 
 from engine.plugin import Site
 from engine.testing.contract import Kit
+from engine.testing.contract.names import NamesContract
 from engine.testing.contract.snapshot import SnapshotContract
+from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
+from engine.testing.contract.values import ValuesContract, common_values
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
-from tests.contract.polled import PolledKit, PolledSourceContract, WatchedUsers
+from tests.contract.polled import PolledKit, WatchedUsers
 
 
 class Users:
@@ -51,13 +54,31 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
         config=PollingConfig(driver="duckdb", dialect="duckdb", connect={"database": str(path)}, every=0.01),
         users=WatchedUsers(users),
+        values=common_values(
+            {
+                "text": "text",
+                "integer": "bigint",
+                "decimal": "decimal(38, 10)",
+                "float": "double",
+                "boolean": "boolean",
+                "date": "date",
+                "time": "time",
+                "timestamp": "timestamp",
+                "instant": "timestamptz",
+                "uuid": "uuid",
+                "binary": "blob",
+                "enum": "enum('new', 'in work')",
+                "json": "json",
+            },
+            binary=(("'\\x00\\xff\\x5c\\x27'::blob", "''::blob"), ("\\x00ff5c27", "\\x")),
+        ),
         assigned="integer primary key default nextval('ids')",
     )
     yield made
     made.users.close()
 
 
-class TestSource(PolledSourceContract):
+class TestSource(SourceContract):
     pass
 
 
@@ -66,4 +87,12 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestNames(NamesContract):
+    pass
+
+
+class TestValues(ValuesContract):
     pass

@@ -6,17 +6,23 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.plugin import Site
 from engine.testing.contract import Kit
+from engine.testing.contract.names import NamesContract
+from engine.testing.contract.rights import RightsContract
 from engine.testing.contract.snapshot import SnapshotContract
+from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
+from engine.testing.contract.values import ValuesContract
 from engine.testing.mariadb import MariadbServer
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
-from tests.contract.polled import PolledKit, PolledSourceContract, WatchedUsers
+from tests.contract.polled import PolledKit, WatchedUsers
 from tests.contract.test_mariadb import Users
+from tests.contract.typed import MARIADB
 
 _names = itertools.count(1)
 
@@ -35,15 +41,23 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
             every=0.01,
         ),
         users=WatchedUsers(Users(mariadb_server, database)),
+        values=MARIADB,
         quote="`",
         assigned="integer primary key auto_increment",
     )
-    yield made
-    made.users.close()
-    mariadb_server.execute(f"drop database {database}")
+    mariadb_server.execute(f"create user {database}@localhost")
+    # Without any right in the database nobody can connect to it.
+    mariadb_server.execute(f"grant show view on {database}.* to {database}@localhost")
+    made.poor = msgspec.structs.replace(made.config, connect={**made.config.connect, "user": database})
+    try:
+        yield made
+    finally:
+        made.users.close()
+        mariadb_server.execute(f"drop database {database}")
+        mariadb_server.execute(f"drop user {database}@localhost")
 
 
-class TestSource(PolledSourceContract):
+class TestSource(SourceContract):
     pass
 
 
@@ -52,4 +66,16 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestNames(NamesContract):
+    pass
+
+
+class TestRights(RightsContract):
+    pass
+
+
+class TestValues(ValuesContract):
     pass

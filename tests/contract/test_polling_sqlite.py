@@ -12,11 +12,15 @@ import pytest
 from engine.model.table import Form
 from engine.plugin import Site
 from engine.testing.contract import Kit
+from engine.testing.contract.names import NamesContract
 from engine.testing.contract.snapshot import SnapshotContract
+from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
+from engine.testing.contract.values import ValuesContract
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig
-from tests.contract.polled import PolledKit, PolledSourceContract, WatchedUsers
+from tests.contract.polled import PolledKit, WatchedUsers
+from tests.contract.typed import SQLITE
 
 
 class Users:
@@ -52,13 +56,15 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
         config=PollingConfig(driver="sqlite3", dialect="sqlite", connect={"database": str(path)}, every=0.01),
         users=WatchedUsers(Users(path)),
+        values=SQLITE,
         form=Form.NATIVE,
+        emptied="delete from",
     )
     yield made
     made.users.close()
 
 
-class TestSource(PolledSourceContract):
+class TestSource(SourceContract):
     pass
 
 
@@ -67,4 +73,12 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestNames(NamesContract):
+    pass
+
+
+class TestValues(ValuesContract):
     pass

@@ -12,12 +12,15 @@ import pytest
 from engine.model.table import Form
 from engine.plugin import Site
 from engine.testing.contract import Kit
+from engine.testing.contract.names import NamesContract
 from engine.testing.contract.snapshot import SnapshotContract
 from engine.testing.contract.source import SourceContract
 from engine.testing.contract.target import TargetContract
+from engine.testing.contract.values import ValuesContract
 from plugins.sqlite import plugin
 from plugins.sqlite.config import SqliteConfig
 from plugins.sqlite.connect import Connection
+from tests.contract.typed import SQLITE
 
 
 class Users:
@@ -52,7 +55,10 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
         config=SqliteConfig(path="crm.db", poll_seconds=0.01),
         users=Users(tmp_path / "crm.db"),
+        values=SQLITE,
         form=Form.NATIVE,
+        emptied="delete from",
+        past=(("drop trigger concord_customers_insert",), ()),
     )
     yield made
     made.users.close()
@@ -67,4 +73,12 @@ class TestTarget(TargetContract):
 
 
 class TestSnapshot(SnapshotContract):
+    pass
+
+
+class TestNames(NamesContract):
+    pass
+
+
+class TestValues(ValuesContract):
     pass

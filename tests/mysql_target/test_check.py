@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from engine.errors import SourceUnready
 from engine.ports import Role
 from plugins.mysql.grants import Grants, parse_grants
 from tests.mysql_target.support import World
@@ -116,6 +117,17 @@ async def test_privileges_that_are_missing_are_named_until_they_are_there(world:
     async with world.session("t"):
         pass
     assert (await world.page("t")).rows == []
+
+
+async def test_who_has_no_right_in_the_database_is_told_how_to_get_in(world: World, user: str) -> None:
+    """Nobody can connect then, so the check cannot name what is missing."""
+    with pytest.raises(SourceUnready) as told:
+        await world.system.check((), BOTH)
+
+    grant, _, rest = told.value.hint.removeprefix("Have this run: ").partition(";")
+    assert (grant, "concord check" in rest) == (f"grant select on `{world.database}`.* to '{user}'@'%'", True)
+    world.run(grant)
+    assert await world.system.check((), BOTH)
 
 
 async def test_health_tells_the_end_of_the_log(world: World) -> None:

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from engine.errors import ConfigError, SystemUnreachable
+from engine.model.table import Column, Form, Kind, Shape
 from engine.plugin import Site
 from engine.ports import Role
+from engine.promises import Promise
 from engine.secret import Secret
 from plugins.polling import plugin
 from plugins.polling.config import PollingConfig, TableOptions, address, arguments
@@ -178,8 +180,25 @@ def test_secrets_are_named_and_revealed_where_they_are_used(tmp_path: Path) -> N
     assert "erp" in str(wrong.value)
 
 
-def test_the_plugin_says_what_it_cannot_keep() -> None:
+def test_the_dialect_is_that_of_the_configuration() -> None:
     assert plugin.dialect_of is not None
     assert plugin.dialect_of(PollingConfig(driver="duckdb", dialect="duckdb")) == "duckdb"
-    assert {"every state", "order", "time"} <= set(plugin.promises)
-    assert TableOptions().updated_at is None
+
+
+def test_promises_are_as_good_as_the_tables_settings() -> None:
+    dated, plain = TableOptions(updated_at="changed_at"), TableOptions()
+    config = PollingConfig(driver="duckdb", dialect="duckdb", tables={"dated": dated, "plain": plain})
+
+    def keeps(promise: Promise, table: str = "", kind: Kind | None = None, config: PollingConfig = config) -> bool:
+        column = None if kind is None else Column(name="changed_at", kind=kind, type="")
+        shape = None if column is None else Shape(name=table, columns=(column,), form=Form.TEXT)
+        return plugin.promises_for(config, table, shape)[promise].is_kept
+
+    assert keeps(Promise.COMMIT_TIMES, "dated")
+    assert keeps(Promise.COMMIT_TIMES, "dated", Kind.INSTANT)
+    assert not keeps(Promise.COMMIT_TIMES, "dated", Kind.TIMESTAMP)
+    assert not keeps(Promise.COMMIT_TIMES, "plain")
+    assert not keeps(Promise.COMMIT_TIMES, "not named")
+    assert keeps(Promise.WHOLE_TRANSACTIONS)
+    seldom = msgspec.structs.replace(config, tables={"plain": TableOptions(every=config.every + 1)})
+    assert not keeps(Promise.WHOLE_TRANSACTIONS, config=seldom)

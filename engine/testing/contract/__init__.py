@@ -11,8 +11,8 @@ plugin for it must be installed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from engine.model.table import Form
 from engine.model.value import ABSENT, WireRow
 from engine.plugin import Plugin, Site
 from engine.ports import Feed, Role, TableWrite, TargetSession, WriteKind, WriteResult
+from engine.promises import Promise
 from engine.testing.proxy import Proxy
 
 # Far above what any of it takes; a hang shall fail the test and not the run.
@@ -44,12 +45,30 @@ class Users(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """Values of one type: `literals` in the database's SQL, `spelt` as text what its log gives for each (`texts`).
+
+    `type`: the database's name of it, `key_type` another one for a column that is a key.
+    """
+
+    name: str
+    type: str
+    literals: tuple[str, ...]
+    spelt: tuple[str, ...]
+    is_key: bool = True
+    key_type: str = ""
+
+
 @dataclass(slots=True)
 class Kit:
     """One database of a kind.
 
     `form`: how the plugin spells values. `schema` stands before a table's name in the mapping, with its dot. `quote` is
     what names are put between. `integer`, `text`: column types; `assigned`: of a key that the database hands out.
+    `emptied`: what empties the table that is named behind it. `past`: statements after which, and until which others,
+    users write past what is read; None where nobody can. `values`: for `values.ValuesContract`.
+    `poor`, for `rights.RightsContract`: the configuration with a user who may do nothing but connect.
 
     For `connection.ConnectionContract`, of kinds that have a server: `address`, its host and port; `through`, makes the
     configuration of the same system behind another port of this machine, with the shortest time limits there are;
@@ -66,8 +85,12 @@ class Kit:
     integer: str = "integer"
     text: str = "text"
     assigned: str = "integer primary key"
+    emptied: str = "truncate table"
+    past: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     address: tuple[str, int] | None = None
     through: Callable[[int], Any] | None = None
+    values: tuple[Values, ...] = ()
+    poor: Any = None
     patience: Mapping[str, float] = field(default_factory=lambda: {})
     seq: int = field(default=0)
 
@@ -81,6 +104,15 @@ class Kit:
         others = "".join(f", {self.quoted(column)} {self.text}" for column in columns)
         self.users.transaction(f"create table {self.quoted(table)} (id {key}{others})")
         return self.schema + table
+
+    def keeps(self, promise: Promise) -> bool:
+        """Whether the plugin says that a system which is configured so keeps it."""
+        return self.plugin.promises_for(self.config)[promise].is_kept
+
+    @contextmanager
+    def unwatched(self) -> Generator[None]:
+        """For kinds that look now and then: no look inside, one behind it."""
+        yield
 
     def by(self, proxy: Proxy) -> Kit:
         """The same system, reached through a proxy."""

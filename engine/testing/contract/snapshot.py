@@ -6,7 +6,8 @@ import pytest
 
 from engine.errors import SourceUnready
 from engine.model.change import DELETE
-from engine.testing.contract import Kit, flat, texts
+from engine.ports import WriteKind
+from engine.testing.contract import HUB, Kit, flat, texts
 
 ROWS = 25
 
@@ -75,6 +76,23 @@ class SnapshotContract:
                         state[row[0]] = row
         expected = {str(id): (str(id), name) for id, name in kit.users.rows("select id, name from customers")}
         assert state == expected
+
+    async def test_a_page_beside_the_log_says_which_delivery_it_has(self, kit: Kit) -> None:
+        """By it the hub knows whether a row that differs from its record is a change or has not been written yet."""
+        table = kit.create("customers", "name")
+        await kit.setup(table)
+        async with kit.feed(table) as feed:
+            await kit.drain(feed)
+            found = [(await feed.chunk(table, None, 10)).delivery]
+            for seq in (1, 2):
+                write = kit.write(WriteKind.INSERT, table, ("id", "name"), (str(seq), "ours"))
+                await kit.deliver_alone(write)
+                chunk = await feed.chunk(table, None, 10)
+                found.append(chunk.delivery)
+                assert [texts(row)[0] for row in chunk.page.rows] == ["1", "2"][:seq]
+        # Nobody has claimed the marker yet, or somebody has and delivered nothing.
+        assert found[0] in (None, (HUB, 0)), found
+        assert found[1:] == [(HUB, 1), (HUB, 2)], found
 
     async def test_pages_of_the_rows_for_which_a_condition_holds(self, kit: Kit) -> None:
         table = kit.create("customers", "name")
