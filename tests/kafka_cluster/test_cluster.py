@@ -120,7 +120,7 @@ def test_rows_of_a_topic_arrive_in_postgresql(
         users.execute("listen told")
         settings = debezium.jdbc_sink(postgres_dsn, name, settings={"collection.name.format": "t"})
         kafka_cluster.connect.create(connector, settings)
-        assert list(users.notifies(timeout=60, stop_after=1))
+        assert list(users.notifies(timeout=150, stop_after=1))
         assert users.execute("select id, name from t").fetchall() == [(1, "b")]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import psycopg
 import pymysql
 import pytest
@@ -137,7 +138,7 @@ def read(run: Any, layouts: Layouts) -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-async def told(
+def told(
     postgres_server: Any, mariadb_server: MariadbServer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[dict[str, Any], str, Shape, Rows]]:
     """By kind: the database, the table's name, its shape and its rows, as the database's own plugin tells them."""
@@ -176,8 +177,10 @@ async def told(
         config = KafkaConfig(servers=("none:1",), prefix="x", database=database, order="row")
         system = inner_system(site, config)
         assert system is not None
-        page = await system.page(table, None, 100)
+        # Not an async fixture: one for the session would keep its loop for all tests behind it.
+        page = anyio.run(system.page, table, None, 100)
         columns = [column.name for column in page.shape.columns]
         rows = [dict(zip(columns, row, strict=True)) for row in page.rows]
-        found[kind] = (database, table, (await system.shapes([table]))[table], {str(row["id"]): row for row in rows})
+        shape = anyio.run(system.shapes, [table])[table]
+        found[kind] = (database, table, shape, {str(row["id"]): row for row in rows})
     return found
