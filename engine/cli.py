@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from engine.commands import deciding, demo, meaning, mending, plugins, prepare, running, schema
+from engine.commands import deciding, demo, governance, meaning, mending, plugins, prepare, running, schema
 from engine.commands.output import EXIT_HELP, Exit, say
 
 app = typer.Typer(
@@ -60,6 +60,7 @@ app.command("explain")(deciding.explain)
 app.add_typer(plugins.plugins_app, name="plugins")
 app.command("dictionary")(meaning.dictionary)
 app.command("mapping")(meaning.mapping)
+app.command("flows")(governance.flows)
 app.command("teardown")(prepare.teardown)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 DEFAULT = Path("concord.toml")
+
+
+class Format(enum.StrEnum):
+    TABLE = "table"
+    MD = "md"
+    JSON = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="For a terminal, as a page of Markdown, for machines.")]
 DELETED = {"row": "is deleted", "field": "is marked", "keep": "stays as it is"}
 """What becomes of a row whose record is deleted elsewhere, by `engine.ports.Deletes`."""
 
@@ -25,15 +35,17 @@ DELETED = {"row": "is deleted", "field": "is marked", "keep": "stays as it is"}
 def dictionary(
     entity: Annotated[str | None, typer.Argument(help="One entity; the list of them without it.")] = None,
     config: ConfigOption = DEFAULT,
+    format: FormatOption = Format.TABLE,
     is_json: JsonOption = False,
 ) -> None:
     """Show the dictionary: its entities, or one entity's fields with type, owner and policy.
 
-    Owners are shown as the systems of this configuration that play their part. Asks no system.
+    Owners are shown as the systems of this configuration that play their part. As a page of Markdown it is the
+    document of who owns what, with where each field is kept. Asks no system.
 
     Example: concord dictionary account
     """
-    attempt(lambda: _dictionary(config, entity, is_json), is_json=is_json)
+    attempt(lambda: _dictionary(config, entity, Format.JSON if is_json else format), is_json=is_json)
 
 
 def mapping(
@@ -50,21 +62,26 @@ def mapping(
     attempt(lambda: _mapping(config, system, is_json), is_json=is_json)
 
 
-def _dictionary(file: Path, name: str | None, is_json: bool) -> None:
+def _dictionary(file: Path, name: str | None, format: Format) -> None:
     from engine.assemble import load_meaning
     from engine.config.load import load_config
 
-    entities = {entity.name: entity for entity in load_meaning(load_config(file)).dictionary.entities}
+    meaning = load_meaning(load_config(file))
+    entities = {entity.name: entity for entity in meaning.dictionary.entities}
     if name is not None and name not in entities:
         raise no_such("entity", name, entities)
     chosen = [entity for entity in entities.values() if name in (None, entity.name)]
-    if is_json:
+    if format is Format.JSON:
         print_json({"entities": [msgspec.to_builtins(entity) for entity in chosen]})
+    elif format is Format.MD:
+        from engine.commands.governance import print_dictionary
+
+        print_dictionary(chosen, meaning)
     elif name is None:
         rows = [(e.name, len(e.fields) - 1, len(e.matches), e.description) for e in chosen]
         print_table("", ("entity", "fields", "match rules", "what it is"), rows, empty="the dictionary is empty")
     else:
-        rows = [(f.name, _type(f), f.owner or "-", _policy(f), f.description) for f in _fields(chosen[0])]
+        rows = [(f.name, type_of(f), f.owner or "-", _policy(f), f.description) for f in _fields(chosen[0])]
         print_table("", ("field", "type", "owner", "policy", "what it is"), rows, empty="the entity has no fields")
 
 
@@ -72,7 +89,8 @@ def _fields(entity: Entity) -> list[Field]:
     return [field for field in entity.fields if not field.is_retired and field.name != "alive"]
 
 
-def _type(field: Field) -> str:
+def type_of(field: Field) -> str:
+    """A field's type with what makes it whole."""
     extra = field.reference or field.unit or (str(field.length) if field.length else "")
     if field.of is not None:
         extra = f"of {field.of.value}"

@@ -84,6 +84,10 @@ TABLE = {
     "name": "str", "table": "str", "entity": "str", "key": ["str"], "allocate": "str", "deletes": "str",
     "fields": [{"field": "str", "read": "str", "write": ["str"]}],
 }  # fmt: skip
+FLOW: dict[str, Any] = {
+    "entity": "str", "source": "str", "source_tables": ["str"], "target": "str", "target_tables": ["str"],
+    "how": "str", "fields": "int", "owners": ["str"], "decided": [{"rule": "str", "fields": "int"}],
+}  # fmt: skip
 BACKFILL: dict[str, Any] = {
     "id": "int", "system": "str", "table": "str", "condition": "str", "rows_per_s": "int", "state": "str",
     "rows_read": "int", "rows_total": "int", "rate": "float", "seconds_left": None, "message": "str",
@@ -108,6 +112,7 @@ DOCUMENTS: list[tuple[list[str], int, dict[str, Any]]] = [
     (["review", "list"], 0, {"items": [REVIEW], "total": "int"}),
     (["explain", "1"], 0, {"record": RECORD}),
     (["dictionary"], 0, {"entities": [ENTITY]}),
+    (["flows"], 0, {"flows": [FLOW]}),
     (["mapping", "crm"], 0, {"system": "str", "tables": [TABLE]}),
     (["parked", "retry", "1"], 0, ANSWER),
     (["parked", "retry", "--all"], 0, ANSWER),

@@ -442,6 +442,33 @@ def test_check_names_what_would_fail_later(tmp_path: Path) -> None:
     assert any("customers.state: " in text and "cannot be written: prospect" in text for text in said)
 
 
+PERSONAL = {
+    "email",
+    "phone",
+    "mobile",
+    "street",
+    "city",
+    "region",
+    "postal_code",
+    "given_name",
+    "family_name",
+    "author",
+}
+
+
+def test_every_field_of_the_shipped_dictionary_says_what_it_is_and_whose() -> None:
+    entities = load_dictionary("service").entities
+    assert len(entities) > 40
+    for entity in entities:
+        assert entity.description, entity.name
+        for field in entity.fields:
+            assert field.description, (entity.name, field.name)
+            assert field.owner in {"crm", "fsm", "erp"}, (entity.name, field.name)
+            # A rule of taxes has a region too, and is about nobody.
+            if field.name in PERSONAL and entity.name != "tax_rule":
+                assert field.pii, (entity.name, field.name)
+
+
 def test_shipped_dictionary_has_the_documented_owners() -> None:
     found = load_dictionary("service").for_systems(
         ["salesforce", "fsm", "books"], {"salesforce": "crm", "books": "erp"}
