@@ -14,7 +14,6 @@ from engine.hub.transaction import HubTransaction
 from engine.model.change import EventKind
 from engine.model.entity import ALIVE
 from engine.model.record import Entry
-from engine.model.table import Shape
 from engine.pipeline.again import append_again
 from engine.pipeline.backfill import open_feed
 from engine.pipeline.canonicalize import CanonicalBatch
@@ -55,7 +54,7 @@ class Flow:
 
 async def run_source(flow: Flow, part: SystemPart, system: System, source: Source) -> None:
     """Capture one system until cancelled or something fails."""
-    shapes = await _replay(flow, part, system)
+    shapes = await system.shapes(part.tables)
     position = await flow.hub.read(lambda tx: tx.position(part.id))
     # Where writing one row may change others (triggers, cascades), what a delivery made of all of them is looked at;
     # else only where the system sets fields of new rows by itself, or the mapping has values rounded or cut.
@@ -71,6 +70,9 @@ async def run_source(flow: Flow, part: SystemPart, system: System, source: Sourc
 
     try:
         async with open_feed(flow.hub, part, source, position, verify) as feed:
+            # Behind the feed's first look at the tables: a change between two looks the other way round would be
+            # news to neither.
+            await _replay(flow, part, system)
             flow.signals.lost.discard(part.id)
             flow.signals.opened[part.id].set()
             await Capturer(flow.hub, flow.topology, part, feed, flow.signals, committed).run()
@@ -83,8 +85,8 @@ async def run_source(flow: Flow, part: SystemPart, system: System, source: Sourc
         flow.signals.opened[part.id].set()
 
 
-async def _replay(flow: Flow, part: SystemPart, system: System) -> dict[str, Shape]:
-    """Read what could not be read again, now that tables or mapping may be other ones. Returns the tables' shapes."""
+async def _replay(flow: Flow, part: SystemPart, system: System) -> None:
+    """Read what could not be read again, now that tables or mapping may be other ones."""
     shapes = await system.shapes(part.tables)
 
     def replay(tx: HubTransaction) -> Counts:
@@ -94,7 +96,6 @@ async def _replay(flow: Flow, part: SystemPart, system: System) -> dict[str, Sha
     counts = await flow.hub.transact(replay)
     if counts.entries:
         flow.signals.journal.ring()
-    return shapes
 
 
 async def run_target(flow: Flow, part: SystemPart, system: System, target: Target) -> None:

@@ -11,9 +11,13 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
+from engine.model.table import Shape
+from plugins.sqlite.setup import SqliteSystem
 from tests.cli.support import concord, execute
 from tests.cli.test_rewrite import customers, debtors
 from tests.daemons import Running
@@ -70,6 +74,27 @@ def test_a_column_that_has_come_needs_nobody(agreed: Path, running: Running) -> 
     refused = concord(agreed, "schema", "ack", "erp")
     assert (refused.exit_code, "no mapped table of erp has changed" in refused.stderr) == (5, True)
     assert running.poll() is None
+
+
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_a_column_that_comes_as_the_daemon_starts_is_noted(
+    agreed: Path, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    real = SqliteSystem.shapes
+    asked: list[str] = []
+
+    async def and_then_it_changes(system: SqliteSystem, tables: Sequence[str] | None = None) -> dict[str, Shape]:
+        shapes = await real(system, tables)
+        asked.append(system.site.name)
+        if system.site.name == "erp" and asked.count("erp") == look:
+            execute(agreed / "erp.db", "alter table debtors add column extra text")
+        return shapes
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteSystem, "shapes", and_then_it_changes)
+        assert concord(agreed, "run", "--once").exit_code == 0
+    assert asked.count("erp") >= look
+    assert "all mapped tables are as known" in concord(agreed, "schema", "list").stdout
 
 
 def test_a_hangup_reads_the_files_again(agreed: Path, running: Running) -> None:
