@@ -13,7 +13,7 @@ from engine.hub.sqlite import SqliteHub
 from engine.hub.transaction import HubTransaction
 from engine.model.change import EventKind
 from engine.model.entity import ALIVE
-from engine.model.record import Entry
+from engine.model.record import PLACEHOLDER, Entry
 from engine.pipeline.again import append_again
 from engine.pipeline.backfill import open_feed
 from engine.pipeline.canonicalize import CanonicalBatch
@@ -190,9 +190,10 @@ def _admit_range(
     )]  # fmt: skip
     entries, cursor = tx.load_records(rids), tx.system(part.id, "cursor")[0]
     for rid in rids:
-        # A seq that is no record's birth loads nothing under its own number.
+        # A seq that is no record's birth loads nothing under its own number. What nobody has shown yet stays what its
+        # row can still be matched from: journalled again it would pass for a record that is known.
         entry = entries.get(rid)
-        if entry is None or not part.places_of(entry.entity):
+        if entry is None or entry.kind == PLACEHOLDER or not part.places_of(entry.entity):
             continue
         full = topology.entities[entry.entity].full
         if rid in tx.undecided or has_left(tx, part, entry):

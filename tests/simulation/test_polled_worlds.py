@@ -60,6 +60,10 @@ def test_polled_worlds_in_which_what_a_user_had_set_went_without_a_word(seed: in
     polled(seed, has_deletes=seed == 119).run(4)
 
 
+def test_a_world_in_which_a_customer_referred_to_before_it_was_shown_was_doubled_when_a_system_came_back() -> None:
+    polled(32_002, has_modes=True, has_retention=True).run(4)
+
+
 def test_writing_over_what_was_not_read_yet_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryDelivery, "_changed", lambda self, transaction, table, key: False)  # pyright: ignore
     assert notices(lambda seed: polled(seed, has_twins=False, has_deletes=False))
