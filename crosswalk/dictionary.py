@@ -14,11 +14,10 @@ from typing import Any, cast
 
 import msgspec
 
+from crosswalk.fields import FieldForm, check_field, check_groups, check_money
 from crosswalk.lines import Path
-from crosswalk.lists import ELEMENTS
 from crosswalk.matching import NORMALISERS
 from crosswalk.problems import Problems, convert_form, near, read_toml
-from crosswalk.units import CODE_LISTS, CURRENCIES, dimension
 from engine.errors import ConfigError
 from engine.model.entity import Entity, Field, Match, Others, Policy, Type
 
@@ -27,23 +26,6 @@ EXTENDS_MAX = 8
 NAMED = r"[a-z][a-z0-9_]*"
 
 Name = str
-
-
-class FieldForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    type: Type
-    description: str = ""
-    unit: str | None = None
-    values: list[str] = []
-    owner: str | None = None
-    others: Others | None = None
-    policy: Policy | None = None
-    group: str | None = None
-    reference: str | None = None
-    length: int | None = None
-    scale: int | None = None
-    of: Type | None = None
-    required: bool = False
-    pii: str | None = None
 
 
 class MatchForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +62,20 @@ class Dictionary:
         """Every owner named in it."""
         return frozenset(field.owner for entity in self.entities for field in entity.fields if field.owner)
 
+    def with_owners(self, owners: Mapping[str, str | Mapping[str, str]], path: Path, problems: Problems) -> Dictionary:
+        """The dictionary with other owners, by entity: a role for all of it, or for single fields; "" is nobody.
+
+        A role for all of an entity goes where the entity's own owner stood, the fields that say another keep theirs.
+        """
+        entities = {entity.name: entity for entity in self.entities}
+        for name, given in owners.items():
+            entity = entities.get(name)
+            if entity is None:
+                problems.add((*path, name), f"there is no entity {name!r}{near(name, entities)}")
+            else:
+                entities[name] = _with_owner(entity, given, (*path, name), problems)
+        return replace(self, entities=tuple(entities.values()))
+
     def for_systems(self, names: Collection[str], roles: Mapping[str, str] | None = None) -> Dictionary:
         """The dictionary with owners that are systems of this configuration.
 
@@ -107,6 +103,23 @@ class Dictionary:
             for entity in self.entities
         )
         return replace(self, entities=entities)
+
+
+def _with_owner(entity: Entity, given: str | Mapping[str, str], path: Path, problems: Problems) -> Entity:
+    if isinstance(given, str):
+        before = entity.fields[entity.index["alive"]].owner
+        roles = {field.name: given for field in entity.fields if field.owner == before}
+    else:
+        roles = given
+        for name in roles:
+            if name not in entity.index:
+                problems.add((*path, name), f"{entity.name} has no field {name!r}{near(name, entity.index)}")
+    fields = tuple(
+        msgspec.structs.replace(field, owner=roles[field.name] or None) if field.name in roles else field
+        for field in entity.fields
+    )
+    check_groups({field.name: field for field in fields}, path, problems)
+    return msgspec.structs.replace(entity, fields=fields)
 
 
 def shipped_dictionaries() -> list[str]:
@@ -202,8 +215,8 @@ def _entity(name: str, raw: object, merged: Mapping[str, Any], problems: Problem
         if field is not None:
             fields.append(field)
     by_name = {field.name: field for field in fields}
-    _check_money(by_name, path, problems)
-    _check_groups(by_name, path, problems)
+    check_money(by_name, path, problems)
+    check_groups(by_name, (*path, "fields"), problems)
     matches = [_match(rule, by_name, (*path, "match", n), problems) for n, rule in enumerate(form.match)]
     return Entity(
         name=name,
@@ -221,7 +234,7 @@ def _field(
     form = convert_form(raw, FieldForm, path, problems)
     if form is None:
         return None
-    _check_field(name, form, path, merged, problems)
+    check_field(name, form, path, merged, problems)
     # An owner of "" takes away the one that the entity gives.
     owner = entity.owner if form.owner is None else form.owner
     return Field(
@@ -241,92 +254,6 @@ def _field(
         description=form.description,
         pii=form.pii,
     )
-
-
-def _check_field(name: str, form: FieldForm, path: Path, merged: Mapping[str, Any], problems: Problems) -> None:
-    kind = form.type
-    if name == "alive" and kind is not Type.BOOLEAN:
-        problems.add((*path, "type"), "'alive' says whether the record exists; it is a boolean")
-    if kind is Type.REFERENCE:
-        if form.reference is None:
-            problems.add(path, 'a reference says which entity it refers to: reference = "…"')
-        elif form.reference not in merged:
-            problems.add((*path, "reference"), f"there is no entity {form.reference!r}{near(form.reference, merged)}")
-    elif form.reference is not None:
-        problems.add((*path, "reference"), f"only a field of type reference refers to an entity; this is {kind.value}")
-    if kind is Type.ENUM and not form.values:
-        problems.add(path, "an enum lists its values")
-    if form.values and kind is not Type.ENUM:
-        problems.add((*path, "values"), f"only an enum has values; this is {kind.value}")
-    if len(set(form.values)) != len(form.values):
-        problems.add((*path, "values"), "a value is listed twice")
-    if form.of is not None and (kind is not Type.LIST or form.of not in ELEMENTS):
-        known = ", ".join(element.value for element in ELEMENTS)
-        problems.add((*path, "of"), f"only a list says what it is of, and that is one of {known}")
-    if form.scale is not None and (kind not in (Type.DECIMAL, Type.MONEY) or not 0 <= form.scale <= 20):
-        problems.add((*path, "scale"), "a scale of 0 to 20 decimals goes with types decimal and money only")
-    if form.length is not None and (kind is not Type.TEXT or form.length < 1):
-        problems.add((*path, "length"), "a length of at least 1 goes with type text only")
-    if form.policy is Policy.SUM and (
-        kind not in (Type.INTEGER, Type.DECIMAL, Type.MONEY, Type.DURATION) or form.group
-    ):
-        problems.add((*path, "policy"), "only a number that is in no group can add up concurrent changes")
-    _check_unit(form, path, problems)
-
-
-def _check_unit(form: FieldForm, path: Path, problems: Problems) -> None:
-    unit = form.unit
-    if unit is None or form.type is Type.MONEY:
-        return
-    if form.type is Type.TEXT:
-        if unit not in CODE_LISTS:
-            problems.add((*path, "unit"), f"the unit of a text is a list of codes: {', '.join(CODE_LISTS)}")
-    elif form.type is Type.DURATION:
-        if unit != "s":
-            problems.add((*path, "unit"), "durations are in seconds in the dictionary; units belong into mappings")
-    elif form.type in (Type.INTEGER, Type.DECIMAL):
-        if dimension(unit) is None:
-            problems.add((*path, "unit"), f"{unit!r} is no unit that converts")
-    else:
-        problems.add((*path, "unit"), f"type {form.type.value} has no unit")
-
-
-def _check_money(fields: Mapping[str, Field], path: Path, problems: Problems) -> None:
-    """An amount without its currency says nothing: the unit of money is a code, or the field that holds the code."""
-    for name, field in fields.items():
-        if field.type is not Type.MONEY:
-            continue
-        where = (*path, "fields", name)
-        if field.unit is None:
-            problems.add(where, 'money says its currency: unit = "EUR", or the name of the field that holds the code')
-        elif field.unit in fields:
-            currency = fields[field.unit]
-            if currency.type is not Type.TEXT or currency.unit != "ISO 4217":
-                problems.add((*where, "unit"), f'{field.unit!r} must be a text with unit = "ISO 4217"')
-            elif field.group is None or field.group != currency.group:
-                problems.add(
-                    where, f"amount and currency win or lose together: give {name!r} the group of {field.unit!r}"
-                )
-        elif field.unit not in CURRENCIES:
-            problems.add(
-                (*where, "unit"), f"{field.unit!r} is neither a field nor an ISO 4217 code{near(field.unit, fields)}"
-            )
-
-
-def _check_groups(fields: Mapping[str, Field], path: Path, problems: Problems) -> None:
-    """Fields that win or lose as one need one owner and one policy, or there would be nothing to decide by."""
-    first: dict[str, Field] = {}
-    for name, field in fields.items():
-        if field.group is None:
-            continue
-        if name == "alive":
-            problems.add((*path, "fields", name, "group"), "'alive' stands alone")
-        other = first.setdefault(field.group, field)
-        for what in ("owner", "others", "policy"):
-            if getattr(other, what) != getattr(field, what):
-                problems.add(
-                    (*path, "fields", name), f"group {field.group!r} has another {what} at field {other.name!r}"
-                )
 
 
 def _match(raw: object, fields: Mapping[str, Field], path: Path, problems: Problems) -> Match | None:

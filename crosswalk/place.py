@@ -45,6 +45,11 @@ class MappedPlace:
         return self.block.key
 
     @property
+    def field_names(self) -> frozenset[str]:
+        """The fields that it maps; `alive` comes with every row."""
+        return frozenset({"alive"}.union(mapped.name for mapped in self.block.fields))
+
+    @property
     def key_rule(self) -> KeyRule:
         if self.block.key_rule is not None:
             return self.block.key_rule

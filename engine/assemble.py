@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
-from crosswalk.dictionary import Dictionary, load_dictionary
+from crosswalk.dictionary import Dictionary
 from crosswalk.mapping import SystemMapping, load_mapping
-from crosswalk.problems import near
 from engine.config.model import Config, SystemConfig
 from engine.daemon import Daemon
 from engine.errors import ConfigError, no_such
@@ -19,6 +17,7 @@ from engine.hub.sqlite import SqliteHub, open_hub, read_hub
 from engine.hub.transaction import HubTransaction
 from engine.lanes import Member
 from engine.needs import Shapes, unkept
+from engine.owners import chosen_dictionary, ownerless, unplayed_owners
 from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
 from engine.pipeline.topology import Topology
 from engine.ports import Finding, Role, Source, System, Target
@@ -41,7 +40,7 @@ def load_meaning(config: Config) -> Meaning:
     """Raises `ConfigError` with the problems of all files together."""
     problems: list[str] = []
     mappings: dict[str, SystemMapping] = {}
-    written = load_dictionary(config.dictionary)
+    written = chosen_dictionary(config)
     names = [system.name for system in config.systems]
     roles = {system.name: system.role for system in config.systems}
     dictionary = written.for_systems(names, roles)
@@ -51,6 +50,8 @@ def load_meaning(config: Config) -> Meaning:
         except ConfigError as error:
             problems.extend(error.problems or (str(error),))
     if not problems:
+        problems = ownerless(config, written, mappings)
+    if not problems:
         problems = [str(found) for found in unkept(config.systems, mappings, dictionary)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -59,7 +60,7 @@ def load_meaning(config: Config) -> Meaning:
     return Meaning(
         dictionary=dictionary,
         mappings=mappings,
-        remarks=tuple(_unplayed_owners(written, mapped, [roles.get(name) or name for name in names])),
+        remarks=tuple(unplayed_owners(written, mapped, [roles.get(name) or name for name in names])),
     )
 
 
@@ -68,28 +69,6 @@ def unkept_findings(config: Config, meaning: Meaning, shapes: Shapes) -> list[tu
     return [
         (found.system, Finding(path=found.table, message=f"{found.message} ({found.where})", hint=found.hint))
         for found in unkept(config.systems, meaning.mappings, meaning.dictionary, shapes)
-    ]
-
-
-def _unplayed_owners(dictionary: Dictionary, mapped: set[str], roles: list[str]) -> list[Finding]:
-    """Owners that no system is, as with a dictionary for more systems than there are; or by a slip of the pen, which is
-    a problem."""
-    fields: dict[str, list[str]] = {}
-    for entity in dictionary.entities:
-        for field in entity.fields:
-            if entity.name in mapped and field.owner and field.owner not in roles:
-                fields.setdefault(field.owner, []).append(f"{entity.name}.{field.name}")
-    return [
-        Finding(
-            path=f"owner {owner}",
-            message=f"no system plays this role, so nobody owns {', '.join(names[:3])}"
-            + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            + near(owner, roles),
-            hint="What follows wins there, else the field's policy. `role` in [systems.NAME] gives a system a role.",
-            # A name that is nearly a system's is a slip of the pen; another, a system that does not take part.
-            is_fatal=bool(difflib.get_close_matches(owner, roles, n=1)),
-        )
-        for owner, names in fields.items()
     ]
 
 

@@ -27,6 +27,7 @@ DEFAULT_FILE = "concord.toml"
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dictionary: str = "service"
+    owners: Any = {}
     hub: Any = {}
     systems: Any = {}
 
@@ -43,10 +44,11 @@ def load_config(file: Path) -> Config:
     document = convert_form(raw, _Document, (), problems)
     if document is None:
         # Unknown keys at the top do not keep the rest from being looked at.
-        document = _Document(hub=raw.get("hub", {}), systems=raw.get("systems", {}))
+        document = _Document(hub=raw.get("hub", {}), systems=raw.get("systems", {}), owners=raw.get("owners", {}))
     hub = convert_form(document.hub, HubConfig, ("hub",), problems) or HubConfig()
     directory = file.resolve().parent
     dictionary = _dictionary(document.dictionary, directory, problems)
+    owners = _owners(document.owners, problems)
     systems = _systems(document.systems, directory, directory / hub.path, problems)
     problems.raise_if_any("configuration")
     return Config(
@@ -54,6 +56,7 @@ def load_config(file: Path) -> Config:
         hub=directory / hub.path,
         retention_days=hub.retention_days,
         dictionary=dictionary,
+        owners=owners,
         systems=tuple(systems),
     )
 
@@ -69,6 +72,23 @@ def _dictionary(named: str, directory: Path, problems: Problems) -> str | Path:
             ("dictionary",), f"no dictionary {named!r} is shipped{near(named, shipped)}; a file of yours ends in .toml"
         )
     return named
+
+
+def _owners(raw: object, problems: Problems) -> dict[str, str | dict[str, str]]:
+    """Whether there are such entities and fields is for the dictionary to say."""
+    found: dict[str, str | dict[str, str]] = {}
+    if not isinstance(raw, dict):
+        problems.add(("owners",), f"a table is wanted here, not {describe(raw)}")
+        return found
+    for entity, given in cast(dict[str, object], raw).items():
+        fields = cast(dict[str, object], given) if isinstance(given, dict) else {"": given}
+        wrong = [name for name, role in fields.items() if not isinstance(role, str)]
+        for name in wrong:
+            path = ("owners", entity, name) if name else ("owners", entity)
+            problems.add(path, f'a role is wanted here, as "crm", or "" for nobody, not {describe(fields[name])}')
+        if not wrong:
+            found[entity] = cast("str | dict[str, str]", given)
+    return found
 
 
 def _expect_file(file: Path, path: tuple[str, ...], problems: Problems) -> None:

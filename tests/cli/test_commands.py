@@ -145,21 +145,6 @@ def test_a_configuration_that_is_wrong_or_missing(folder: Path) -> None:
     assert concord(folder, "status").exit_code == 78
 
 
-def test_an_owner_that_no_system_is_is_told_with_the_name_that_was_meant(folder: Path) -> None:
-    dictionary = folder / "dictionary.toml"
-    right = dictionary.read_text()
-    dictionary.write_text(right.replace('owner = "erp"', 'owner = "epr"', 1))
-    told = concord(folder, "check").output
-    assert "owner epr: no system plays this role, so nobody owns " in told
-    assert "did you mean 'erp'?" in told
-    assert "dictionary: problem: owner epr" in told
-    # A system that does not take part here, or not yet: dictionaries are made for more than one installation.
-    dictionary.write_text(right.replace('owner = "erp"', 'owner = "warehouse"', 1))
-    assert "dictionary: remark: owner warehouse" in concord(folder, "check").output
-    dictionary.write_text(right)
-    assert "no system plays" not in concord(folder, "check").output
-
-
 def test_a_word_that_is_none_of_the_few_possible_is_told_once_with_the_nearest(folder: Path) -> None:
     dictionary = folder / "dictionary.toml"
     dictionary.write_text(dictionary.read_text().replace('type = "text"', 'type = "txt"', 1))
