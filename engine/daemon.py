@@ -113,8 +113,9 @@ class Daemon:
             for member in self.members:
                 if member.source is None:
                     self.signals.opened[member.part.id].set()
-            tasks.start_soon(self._run_group, "source", sources)
-            tasks.start_soon(self._run_group, "target", targets)
+            read_out = anyio.Event()
+            tasks.start_soon(self._run_group, "source", sources, read_out)
+            tasks.start_soon(self._run_group, "target", targets, anyio.Event())
             tasks.start_soon(self._watch_stop_now, tasks.cancel_scope)
             tasks.start_soon(self._answer_requests)
             tasks.start_soon(self._measure)
@@ -128,6 +129,8 @@ class Daemon:
             for part in self.topology.systems:
                 self.signals.opened[part].set()
             with anyio.move_on_after(DRAIN_SECONDS_MAX):
+                # A batch that was being committed has to be delivered too.
+                await read_out.wait()
                 await self.settled.wait_delivered()
             self._ending.is_drained = not await self.settled.is_undelivered()
             tasks.cancel_scope.cancel()
@@ -229,12 +232,13 @@ class Daemon:
         await self._stop_now.wait()
         scope.cancel()
 
-    async def _run_group(self, direction: str, scope: anyio.CancelScope) -> None:
+    async def _run_group(self, direction: str, scope: anyio.CancelScope, ended: anyio.Event) -> None:
         with scope:
             async with anyio.create_task_group() as tasks:
                 for lane in self.lanes:
                     if lane.direction == direction:
                         tasks.start_soon(self._supervise, lane, name=lane.name)
+        ended.set()
 
     async def _supervise(self, lane: Lane) -> None:
         if not await self._may_read(lane):

@@ -6,17 +6,27 @@ Method: the commands as processes of their own, over two SQLite systems.
 
 from __future__ import annotations
 
+import logging
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
+from engine.assemble import open_daemon
+from engine.config.load import load_config
+from engine.daemon import Ending
+from engine.hub.transaction import HubTransaction
+from engine.pipeline.canonicalize import CanonicalBatch
+from engine.pipeline.commit import Committer, Counts
+from engine.telemetry.log import Log
 from tests.cli.support import daemon, execute, until_started
 
 
@@ -154,3 +164,36 @@ def test_told_to_stop_with_a_halted_lane(agreed: Path) -> None:
         time.sleep(0.02)
     process.terminate()
     assert process.wait(60) == 3
+
+
+def test_told_to_stop_while_a_batch_is_committed_it_delivers_that_too(
+    agreed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committing = threading.Event()
+    real = Committer.commit
+
+    def slowly(committer: Committer, tx: HubTransaction, batch: CanonicalBatch) -> Counts:
+        if batch.rows_read:
+            committing.set()
+            time.sleep(1)
+        return real(committer, tx, batch)
+
+    async def run() -> Ending:
+        ending: list[Ending] = []
+        async with open_daemon(load_config(agreed / "concord.toml"), Log(level=logging.WARNING)) as running:
+
+            async def to_its_end() -> None:
+                ending.append(await running.run(with_signals=False))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(to_its_end)
+                assert await anyio.to_thread.run_sync(committing.wait, 60)
+                running.stop()
+        return ending[0]
+
+    monkeypatch.setattr(Committer, "commit", slowly)
+    execute(agreed / "crm.db", "insert into customers (name) values ('late')")
+    assert anyio.run(run).is_drained
+    erp = sqlite3.connect(agreed / "erp.db")
+    assert ("late",) in erp.execute("select name1 from debtors").fetchall()
+    erp.close()
