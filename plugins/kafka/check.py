@@ -122,8 +122,7 @@ def _of_messages(
                     ingest.take(partition, consumer.last_records((table.topic, number), LAST_MESSAGES))
                     for run in partition.runs:
                         if any(event.op in ("c", "u", "r") for event in run.events):
-                            layouts.make(run)
-                            yield from _of_key(table.name, layouts.find(run).shape)
+                            yield from _of_key(table.name, layouts.of(run).shape)
                             yield from _of_columns(table.name, layouts.left_out(run))
                             break
                 except ConcordError as error:

@@ -54,6 +54,14 @@ class Layouts:
             raise NeedLayout(run)
         return found
 
+    def of(self, run: Run) -> Layout:
+        """The run's layout, made where there is none yet. Raises what `make` raises."""
+        try:
+            return self.find(run)
+        except NeedLayout:
+            self.make(run)
+            return self.find(run)
+
     def keep(self, run: Run) -> None:
         """Read this run as the table's latest rows, though others will come."""
         run.layout = self._latest.get(run.table.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import anyio.to_thread
 import kafka.errors
@@ -49,7 +50,7 @@ async def shapes_of_messages(site: Site, config: KafkaConfig, tables: Sequence[s
         keys: dict[str, tuple[str, ...]] = {}
         ingest = Ingest(site.name, config, names, since=0, keys=keys)
         layouts = Layouts(site.name, config, names.connector, {}, keys)
-        found: dict[str, Shape] = {}
+        newest: dict[str, tuple[int, Shape]] = {}
         try:
             consumer = Consumer(site, config)
             try:
@@ -58,13 +59,14 @@ async def shapes_of_messages(site: Site, config: KafkaConfig, tables: Sequence[s
                     ingest.take(partition, consumer.last_records(number, LAST_MESSAGES))
                     for run in partition.runs:
                         if any(event.op in ("c", "u", "r") for event in run.events):
-                            layouts.make(run)
-                            found[run.table.name] = layouts.find(run).shape
+                            # Partitions are in no order among each other.
+                            told = run.events[-1].source.time, layouts.of(run).shape
+                            newest[run.table.name] = max(newest.get(run.table.name, told), told, key=itemgetter(0))
             finally:
                 consumer.close()
         except (kafka.errors.KafkaError, OSError) as error:
             raise translate(error, system=site.name, doing="read the last messages") from error
-        return found
+        return {name: shape for name, (_, shape) in newest.items()}
 
     found = await anyio.to_thread.run_sync(read)
     return {name: found[name] for name in tables if name in found}

@@ -5,6 +5,7 @@ Method: a real broker, on which topics lose messages, are deleted, made again, c
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from engine.testing.kafka.cluster import KafkaCluster
 from plugins.kafka import capture, consume, plugin
 from plugins.kafka.config import KafkaConfig
 from tests.kafka_cluster.shared import own_name
-from tests.kafka_source.topics import TABLE, Topics, changed, names_of
+from tests.kafka_source.topics import SCHEMA, TABLE, Topics, changed, names_of
 
 SECONDS_MAX = 60
 pytestmark = pytest.mark.anyio
@@ -119,6 +120,22 @@ async def test_a_missing_topic_is_named_and_made_by_setup(topics: Topics) -> Non
     assert await system.plan([TABLE], Role.SOURCE) == ()
     async with opened(topics, config):
         pass
+
+
+async def test_without_a_database_the_last_messages_tell_what_a_table_looks_like(topics: Topics) -> None:
+    topics.create(topics.customers, partitions=2)
+    topics.create(topics.transactions)
+    system = plugin.system(topics.site, topics.config())
+    # Of several transactions, in several partitions: one layout for all of them.
+    topics.write(*(topics.change(n, f"n{n}", number=n, partition=n % 2) for n in range(1, 7)))
+    before = await system.shapes([TABLE])
+    assert [column.name for column in before[TABLE].columns] == ["id", "name"]
+    assert await system.check([TABLE], Role.SOURCE) == ()
+    wider: Any = copy.deepcopy(SCHEMA)
+    wider["fields"][0]["fields"].append({"type": "string", "optional": True, "field": "city"})
+    row = {"id": 7, "name": "n7", "city": "Ulm"}
+    topics.write(topics.event(topics.customers, row, number=7, schema=wider))
+    assert [column.name for column in (await system.shapes([TABLE]))[TABLE].columns] == ["id", "name", "city"]
 
 
 async def test_a_topic_of_transactions_with_two_partitions_is_refused(topics: Topics) -> None:
