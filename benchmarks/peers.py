@@ -117,7 +117,7 @@ def measure(pair: Pair, plan: Plan) -> dict[str, Any]:
 def measure_leg(leg: Leg, plan: Plan, void: list[str]) -> dict[str, Any]:
     """The rates of each workload, and the latencies. What proves nothing is added to `void`."""
     names = tuple(name for name in leg.consumers if name in plan.consumers)
-    if debezium.NAME in names:
+    if debezium.NAME in names and plan.warm_rows:
         say(f"{leg.name}: warming with {plan.warm_rows:,} rows")
         _backlog(leg, (debezium.NAME,), plan.workloads[0], plan.warm_rows)
     found = {workload.name: _rates(leg, names, workload, plan, void) for workload in plan.workloads}

@@ -69,8 +69,12 @@ class MemoryTable:
     counter: int = 0
     referred_by: list[tuple[MemoryTable, ForeignKey]] = field(default_factory=lambda: [])
     indexes: dict[tuple[str, ...], dict[Key, set[Key]]] = field(default_factory=lambda: {})
+    _places: dict[str, int] = field(default_factory=lambda: {})
+    """Column → where it stands in a row."""
+    _key_places: list[int] = field(default_factory=lambda: [])
 
     def __post_init__(self) -> None:
+        self._find_places()
         for columns in (*self.shape.unique, *(fk.columns for fk in self.foreign_keys)):
             self.indexes[columns] = {}
 
@@ -83,11 +87,10 @@ class MemoryTable:
         return {column.name: value for column, value in zip(self.shape.columns, row, strict=True)}
 
     def key(self, row: WireRow) -> Key:
-        return tuple(row[n] for n in key_indexes(self.shape))
+        return tuple([row[n] for n in self._key_places])
 
     def values(self, row: WireRow, columns: Sequence[str]) -> Key:
-        named = self.named(row)
-        return tuple(named[name] for name in columns)
+        return tuple([row[self._places[name]] for name in columns])
 
     def put(self, key: Key, row: WireRow | None) -> None:
         """Set or remove the row, indexes included; checks nothing."""
@@ -103,10 +106,15 @@ class MemoryTable:
     def rebuild(self, shape: Shape, rows: Sequence[WireRow]) -> None:
         """Another shape, and the rows under it."""
         self.shape = shape
+        self._find_places()
         self.rows = {}
         self.indexes = {columns: {} for columns in (*shape.unique, *(fk.columns for fk in self.foreign_keys))}
         for row in rows:
             self.put(self.key(row), row)
+
+    def _find_places(self) -> None:
+        self._places = {column.name: n for n, column in enumerate(self.shape.columns)}
+        self._key_places = key_indexes(self.shape)
 
     def next_key(self) -> Wire:
         """A key that the table hands out; those that users chose themselves are skipped."""

@@ -12,15 +12,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks import decoding, latency, peers
+from benchmarks import debezium, decoding, latency, peers
 from benchmarks.commits import commits_in_log, log_end
 from benchmarks.consumer import RunVoid, bring_up
 from benchmarks.latency import committed
-from benchmarks.legs import Leg
-from benchmarks.mariadb import fresh_shop
+from benchmarks.legs import MariadbLeg, PostgresLeg
+from benchmarks.mariadb import PASSWORD, fresh_shop
 from benchmarks.peers import Plan
 from benchmarks.servers import Pair, fresh_databases, read_contents, start_pair
 from benchmarks.workloads import WORKLOADS, insert_rows, preload, write, write_end
+from engine.testing.kafka import broker, connect
+from engine.testing.kafka.jvm import QUICK_START
 from engine.testing.mariadb import MariadbServer
 
 pytestmark = pytest.mark.usefixtures("kafka_resolved")
@@ -33,9 +35,20 @@ def pair() -> Iterator[Pair]:
         yield servers
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_java() -> Iterator[None]:
+    """What makes a JVM fast in the long run takes longer than these tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(debezium, "JAVA", QUICK_START)
+        patched.setattr(debezium, "BROKER_HEAP", broker.HEAP)
+        patched.setattr(debezium, "WORKER_HEAP", connect.HEAP)
+        yield
+
+
 @pytest.fixture(scope="module")
-def postgres_leg(pair: Pair) -> Iterator[Leg]:
+def postgres_leg(pair: Pair) -> Iterator[PostgresLeg]:
     with peers.open_leg("postgres", pair) as leg:
+        assert isinstance(leg, PostgresLeg)
         yield leg
 
 
@@ -59,7 +72,7 @@ def check(found: dict[str, Any], workload: str, *consumers: str) -> None:
     assert len({*found[workload]["contents"]["sha256"], *found[workload]["contents"]["sha256_at_source"]}) == 1
 
 
-def test_three_go_from_postgresql_to_postgresql(postgres_leg: Leg) -> None:
+def test_three_go_from_postgresql_to_postgresql(postgres_leg: PostgresLeg) -> None:
     void: list[str] = []
     found = peers.measure_leg(postgres_leg, plan("mixed-1"), void)
     assert void == []
@@ -67,21 +80,22 @@ def test_three_go_from_postgresql_to_postgresql(postgres_leg: Leg) -> None:
     assert set(found["mixed-1"]["times_the_rate_of"]) == {"native", "debezium"}
 
 
-@pytest.mark.usefixtures("mariadb_installed")
-def test_concord_goes_from_mariadb_to_postgresql(pair: Pair) -> None:
+def test_concord_goes_from_mariadb_to_postgresql(
+    pair: Pair, postgres_leg: PostgresLeg, mariadb_server: MariadbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # That Debezium does is known from `tests/kafka_cluster`, and takes its connectors a minute of processor time.
-    chosen = plan("update-100", legs=("mariadb",), consumers=("concord",), latency=None, decodes=False)
-    document = peers.measure(pair, chosen)
-    assert document["void"] == []
-    found = document["legs"]["mariadb"]["update-100"]
+    monkeypatch.setenv("BENCH_PASSWORD", PASSWORD)
+    leg, void = MariadbLeg(pair=pair, server=mariadb_server, kafka=postgres_leg.kafka), list[str]()
+    found = peers.measure_leg(leg, plan("update-100", consumers=("concord",), latency=None), void)["update-100"]
+    assert void == []
     assert found["concord"]["rows_per_s"].median > 0
     assert len({*found["contents"]["sha256"], *found["contents"]["sha256_at_source"]}) == 1
 
 
-def test_the_sink_goes_from_a_topic_to_postgresql(pair: Pair) -> None:
-    document = peers.measure(pair, plan("insert-100", legs=("topic",), consumers=("debezium",), decodes=False))
+def test_two_go_from_a_topic_to_postgresql(pair: Pair) -> None:
+    document = peers.measure(pair, plan("update-100", legs=("topic",), decodes=False, warm_rows=0))
     assert document["void"] == []
-    check(document["legs"]["topic"], "insert-100", "debezium")
+    check(document["legs"]["topic"], "update-100", "concord", "debezium")
 
 
 def test_a_mariadb_has_the_rows_that_a_postgresql_has(pair: Pair, mariadb_server: MariadbServer) -> None:
@@ -106,7 +120,7 @@ def test_the_log_tells_of_commits_what_the_server_tells(pair: Pair) -> None:
         assert len(found) == 50
 
 
-def test_a_run_is_void_when_a_target_differs(postgres_leg: Leg, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_void_when_a_target_differs(postgres_leg: PostgresLeg, monkeypatch: pytest.MonkeyPatch) -> None:
     real = peers.time_backlog
 
     def spoil(consumer: Any, last_id: int) -> Any:
@@ -122,7 +136,7 @@ def test_a_run_is_void_when_a_target_differs(postgres_leg: Leg, monkeypatch: pyt
     assert not found["insert-100"]["contents"]["are_equal"]
 
 
-def test_a_connector_that_fails_voids_the_run_with_its_words(postgres_leg: Leg) -> None:
+def test_a_connector_that_fails_voids_the_run_with_its_words(postgres_leg: PostgresLeg) -> None:
     with postgres_leg.round(("debezium",)) as fresh:
         with psycopg.connect(fresh.databases.target_dsn("debezium"), autocommit=True) as target:
             target.execute("alter table public.bench drop column price")
