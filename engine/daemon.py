@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import anyio
-from anyio.abc import TaskStatus
 
 from engine.errors import ConcordError, DeliveryHeld, Disposition, Fenced, HubError, TargetUnready
 from engine.hub.sqlite import SqliteHub
@@ -42,6 +42,17 @@ REQUEST_POLL_SECONDS = 0.5
 # Rates in `concord status` are means over this long.
 RATE_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
+
+
+@contextmanager
+def _signals() -> Generator[AsyncIterator[signal.Signals]]:
+    """What the process is told. An interrupt that comes when the daemon has ended is ignored from then on: Python's own
+    answer breaks off the end of the event loop, whose threads the process then waits for."""
+    try:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            yield signals
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(slots=True)
@@ -102,12 +113,18 @@ class Daemon:
     ) -> Ending:
         """Run until a signal, `stop()`, or with `until_settled` until every lane has nothing left to do. A lane that
         has failed `attempts_max` times in a row is halted, though what it met may pass."""
+        # First: whoever reads that the daemon has started may tell it to stop.
+        with _signals() if with_signals else nullcontext() as signals:
+            return await self._run(signals, until_settled=until_settled, attempts_max=attempts_max)
+
+    async def _run(
+        self, signals: AsyncIterator[signal.Signals] | None, *, until_settled: bool, attempts_max: int | None
+    ) -> Ending:
         self._attempts_max = attempts_max
         self._last_seq = await self.hub.read(lambda tx: tx.last_seq)
         async with anyio.create_task_group() as tasks:
-            # First: whoever reads that the daemon has started may tell it to stop.
-            if with_signals:
-                await tasks.start(self._watch_signals)
+            if signals is not None:
+                tasks.start_soon(self._watch_signals, signals)
             self.log.event("daemon.started", systems=len(self.members), lanes=len(self.lanes), epoch=self.hub.epoch)
             sources, targets = anyio.CancelScope(), anyio.CancelScope()
             for member in self.members:
@@ -312,22 +329,20 @@ class Daemon:
             # The hub itself is what fails; the log has the line, and the lane's own pause is all there is to do.
             self.log.event("hub.failed", code=trouble.code, error=trouble.message, hint=trouble.hint)
 
-    async def _watch_signals(self, *, task_status: TaskStatus[None]) -> None:
+    async def _watch_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
         """SIGTERM or the first SIGINT drains, the second SIGINT stops now; what is cut off is done at the next run.
         SIGHUP begins again with the files as they are now."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    self.reload()
-                    continue
-                if self._drain.is_set() and number == signal.SIGINT:
-                    self._ending.signal = number
-                    self._ending.is_drained = False
-                    self._stop_now.set()
-                    return
+        async for number in signals:
+            if number == signal.SIGHUP:
+                self.reload()
+                continue
+            if self._drain.is_set() and number == signal.SIGINT:
                 self._ending.signal = number
-                self.stop()
+                self._ending.is_drained = False
+                self._stop_now.set()
+                return
+            self._ending.signal = number
+            self.stop()
 
     async def _watch_settled(self) -> None:
         await self.settled.wait_settled()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -63,7 +64,12 @@ def run(
     """
     if log_level not in LEVELS or log_format not in ("text", "json"):
         raise typer.BadParameter("--log-level is debug, info, warning or error; --log-format is text or json")
-    ending = execute(lambda: _run(config, is_once, log_format, LEVELS[log_level]), is_json=False)
+    interrupted = signal.getsignal(signal.SIGINT)
+    try:
+        ending = execute(lambda: _run(config, is_once, log_format, LEVELS[log_level]), is_json=False)
+    finally:
+        # The daemon leaves it ignored until its event loop has ended.
+        signal.signal(signal.SIGINT, interrupted)
     for lane in ending.halted:
         error = lane.error
         note(f"halted: {lane.name}: {error.message if error else ''}")
