@@ -293,7 +293,7 @@ where c.relkind in ('r', 'p')
 _ATTRIBUTES: Final = """
 select a.attrelid::bigint, a.attname, a.attnum, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid::bigint,
   a.atttypmod, a.attnotnull, a.attidentity::text, a.attgenerated::text, a.atthasdef,
-  coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) like 'nextval(%%', false)
+  coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) like '%%nextval(%%', false)
 from pg_catalog.pg_attribute a
 left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
 where a.attrelid = any (%s::oid[]) and a.attnum > 0 and not a.attisdropped

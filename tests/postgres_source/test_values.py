@@ -130,6 +130,10 @@ async def test_columns_tell_limits_defaults_and_who_assigns(world: World) -> Non
     world.run("create trigger keep before insert on t for each row execute function keep()")
     shape: Shape = (await world.system.shapes(["public.t"]))["public.t"]
 
+    world.run("create sequence numbers", "create table coded (no text primary key default 'D' || nextval('numbers'))")
+    coded = (await world.system.shapes(["public.coded"]))["public.coded"]
+    assert [column.is_assigned for column in coded.columns] == [True]
+
     columns = {column.name: column for column in shape.columns}
     assert shape.key == ("c", "id")
     assert shape.unique == (("a",), ("v", "m"))
