@@ -329,3 +329,27 @@ def secured(topics: Topics, listener: str, settings: dict[str, Any]) -> KafkaCon
             "tls_key": str(broker.certificates.client_key_plain),
         }
     return topics.config(servers=(broker.address(listener),), order="row", connect_seconds_max=5, **settings)
+
+
+async def test_a_message_that_the_broker_does_not_find_by_its_time_yet_is_found(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics.create(topics.customers)
+    topics.write(*(topics.change(n, f"n{n}", number=n) for n in range(1, 31)))
+    topics.write(topics.change(31, "another moment", number=31))
+    number = (topics.customers, 0)
+
+    def look() -> None:
+        consumer = consume.Consumer(topics.site, topics.config())
+        client = consumer._client  # pyright: ignore[reportPrivateUsage]
+        try:
+            times = [at for _, at, *_ in consumer.read(number, 0, 31)]
+            wanted = [*sorted(set(times)), min(times) - 1, max(times) + 1]
+            told = [consumer.offsets_at([number], at) for at in wanted]
+            monkeypatch.setattr(client, "offsets_for_times", dict.fromkeys)
+            assert [consumer.offsets_at([number], at) for at in wanted] == told
+            assert told[-1] == {number: 31}
+        finally:
+            consumer.close()
+
+    await anyio.to_thread.run_sync(look)
