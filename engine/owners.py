@@ -37,13 +37,18 @@ def ownerless(config: Config, dictionary: Dictionary, mappings: Mapping[str, Sys
         by_owner: dict[str, list[str]] = {}
         for field in entity.fields:
             if mapped[field.name] > 1 and field.owner is not None and field.owner not in roles:
-                by_owner.setdefault(field.owner, []).append(f"{entity.name}.{field.name}")
-        problems += [
-            f"{config.file}: owners: {_some(names)} {'belongs' if len(names) == 1 else 'belong'} to {owner!r}, and no"
-            f' system plays this role{near(owner, roles)}; say role = "{owner}" in [systems.NAME], or in [owners] whose'
-            f' it is here: {entity.name} = "{roles[0]}", or "" for nobody, where the later change wins'
-            for owner, names in by_owner.items()
-        ]
+                by_owner.setdefault(field.owner, []).append(field.name)
+        for owner, names in by_owner.items():
+            line = f'[owners] {entity.name} = "{roles[0]}"'
+            if "alive" not in names:
+                # The entity's own owner is another one, whom its line would change.
+                line = f"[owners.{entity.name}] " + ", ".join(f'{name} = "{roles[0]}"' for name in names)
+            problems.append(
+                f"{config.file}: owners: {_some([f'{entity.name}.{name}' for name in names])}"
+                f" {'belongs' if len(names) == 1 else 'belong'} to {owner!r}, and no system plays this"
+                f' role{near(owner, roles)}; say role = "{owner}" in [systems.NAME], or whose it is here, as {line},'
+                ' with "" for nobody, where the later change wins'
+            )
     return problems
 
 

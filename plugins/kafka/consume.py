@@ -101,26 +101,24 @@ class Consumer:
         found = self._asked(lambda wanted: self._client.offsets_for_times(dict.fromkeys(wanted, time)), places)
         # A partition without a leader is left out there as if it had no such message; here that is an error.
         self._asked(self._client.end_offsets, places)
-        return {
-            tuple(p): self._first_since(tuple(p), time, int(ends[p])) if found[p] is None else int(found[p].offset)
-            for p in places
+        offsets = {tuple(p): int(ends[p]) if found[p] is None else int(found[p].offset) for p in places}
+        # The broker was seen not to find a message that was the last and had just come: so the last ones are looked at.
+        first, _ = self.bounds([tuple(p) for p in places if found[p] is None])
+        return offsets | {
+            number: self._first_since(number, time, begin, offsets[number]) for number, begin in first.items()
         }
 
-    def _first_since(self, number: Number, time: int, end: int) -> int:
-        """`offsets_at` of a partition in which the broker found nothing. It was seen not to find a message that was its
-        last and had just come: so the last ones are looked at."""
-        first, _ = self.bounds([number])
-        start, count = end, 1
-        while start > first[number]:
-            start = max(first[number], end - count)
+    def _first_since(self, number: Number, time: int, first: int, end: int) -> int:
+        """`offsets_at` of one partition, by reading from its end backwards."""
+        start, count, later = end, 1, list[int]()
+        while start > first:
+            start = max(first, end - count)
             records = self.read(number, start, end)
             later = [offset for offset, at, *_ in records if at >= time]
-            if records and not later:
-                return end
-            if later and len(later) < len(records):
-                return min(later)
+            if len(later) < len(records):
+                break
             count *= 10
-        return start
+        return min(later, default=end)
 
     def _asked(self, ask: Callable[[list[Any]], dict[Any, Any]], places: list[Any]) -> dict[Any, Any]:
         """What the client says of these partitions. One of which it has not heard yet, or whose broker has gone, is

@@ -120,6 +120,16 @@ def test_a_field_that_two_systems_map_and_none_owns_is_refused(tmp_path: Path) -
     assert owners(files(tmp_path, '[owners]\nasset = ""', names="crm erp"), "asset")["name"] is None
 
 
+def test_fields_that_say_an_owner_who_is_away_are_told_with_lines_that_mend_it(tmp_path: Path) -> None:
+    path = files(tmp_path, mapping=SITES, names="crm erp")
+    (problem,) = told(path).splitlines()
+    assert "site.latitude, site.longitude belong to 'fsm'" in problem
+    _, _, line = problem.partition("as [owners.site] ")
+    lines = line.partition(", with ")[0].replace(", ", "\n")
+    found = owners(files(tmp_path, f"[owners.site]\n{lines}", mapping=SITES, names="crm erp"), "site")
+    assert (found["latitude"], found["longitude"], found["access_notes"]) == ("crm", "crm", None)
+
+
 def test_an_owner_that_is_nearly_a_systems_name_is_told_with_it(tmp_path: Path) -> None:
     assert "belong to 'fsmm', and no system plays this role; did you mean 'fsm'?" in told(
         files(tmp_path, '[owners]\nasset = "fsmm"')
