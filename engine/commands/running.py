@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -64,12 +63,8 @@ def run(
     """
     if log_level not in LEVELS or log_format not in ("text", "json"):
         raise typer.BadParameter("--log-level is debug, info, warning or error; --log-format is text or json")
-    interrupted = signal.getsignal(signal.SIGINT)
-    try:
-        ending = execute(lambda: _run(config, is_once, log_format, LEVELS[log_level]), is_json=False)
-    finally:
-        # The daemon leaves it ignored until its event loop has ended.
-        signal.signal(signal.SIGINT, interrupted)
+    # The daemon leaves interrupts ignored, until the process has ended: it has ended itself, and says how.
+    ending = execute(lambda: _run(config, is_once, log_format, LEVELS[log_level]), is_json=False)
     for lane in ending.halted:
         error = lane.error
         note(f"halted: {lane.name}: {error.message if error else ''}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import subprocess
 import time
@@ -21,7 +22,12 @@ def execute(database: Path, sql: str) -> None:
 
 
 def concord(folder: Path, *words: str) -> Result:
-    result = CliRunner().invoke(app, [*words, "-c", str(folder / "concord.toml")])
+    interrupted = signal.getsignal(signal.SIGINT)
+    try:
+        result = CliRunner().invoke(app, [*words, "-c", str(folder / "concord.toml")])
+    finally:
+        # A daemon that has ended ignores interrupts; these tests go on.
+        signal.signal(signal.SIGINT, interrupted)
     assert "Traceback" not in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
