@@ -16,9 +16,10 @@ from typing import Protocol
 from engine.errors import ValueRefused
 from engine.model.change import Batch, Chunk, Page
 from engine.model.entity import Entity
+from engine.model.joined import Empty, Link
 from engine.model.position import Position
 from engine.model.table import Shape
-from engine.model.value import CanonicalRow, WireRow
+from engine.model.value import CanonicalRow, Wire, WireRow
 
 # ---------------------------------------------------------------------------------------------- systems
 
@@ -254,6 +255,22 @@ class Delivery(Protocol):
         ...
 
 
+class JoiningDelivery(Delivery, Protocol):
+    """What a delivery needs besides where tables are joined (`Promise.JOINS`)."""
+
+    async def linked(
+        self, shape: Shape, wanted: frozenset[str], columns: Sequence[str], values: Sequence[tuple[Wire, ...]]
+    ) -> list[WireRow]:
+        """The rows of a table that have one of `values` in `columns`, as this transaction sees them; nobody else
+        changes them until it ends. Null is not found. Columns beside `wanted` are ABSENT. Raises `RowRefused` where
+        they cannot be read."""
+        ...
+
+    def unit(self) -> AbstractAsyncContextManager[None]:
+        """What is written inside holds together: when `RowRefused` leaves the block, nothing of it does. Not nested."""
+        ...
+
+
 # ---------------------------------------------------------------------------------------------- mapping
 
 
@@ -355,6 +372,70 @@ class Deletes(enum.Enum):
     """Nothing."""
 
 
+class JoinedRows(Protocol):
+    """A join, compiled for its table's shape."""
+
+    @property
+    def constants(self) -> dict[str, Wire]:
+        """Columns that a new row gets beside those that are written: `insert`, and what `where` fixes."""
+        ...
+
+    def takes(self, row: WireRow) -> bool:
+        """Whether the row takes part (`where`)."""
+        ...
+
+    def make_key(self, hub_id: str, owner: str) -> str:
+        """The key of a new row that belongs to the row with the key `owner`; for UUID. Always the same one."""
+        ...
+
+
+class Join(Protocol):
+    """Rows of another table that belong to a row of a place's table: at most one for each. Their columns stand beside
+    the table's own in the shape that the place is compiled for, as `name.column`.
+
+    A row that links to the key of its owner belongs to it, and is written for it alone. One whose own key its owner
+    refers to may be shared by many: it is found by the columns `find`, or made, and the owner made to refer to it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def table(self) -> str: ...
+    @property
+    def key(self) -> tuple[str, ...]: ...
+    @property
+    def links(self) -> tuple[Link, ...]: ...
+    @property
+    def find(self) -> tuple[str, ...]: ...
+    @property
+    def empty(self) -> Empty: ...
+    @property
+    def key_rule(self) -> KeyRule: ...
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Which row it is where there are several: the first by these columns, then by the key."""
+        ...
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Columns of the table that anything needs."""
+        ...
+
+    def rows(self, shape: Shape) -> JoinedRows:
+        """Compile for the shape. Raises `TableHeld` when a column is missing."""
+        ...
+
+    def texts(self, shape: Shape, columns: Sequence[str]) -> RowText:
+        """A function for the text of a row's values in some columns, spelt as keys are. Raises `TableHeld`."""
+        ...
+
+
+class RowText(Protocol):
+    def __call__(self, row: WireRow) -> str | None:
+        """None where a value is null or was not sent."""
+        ...
+
+
 class Place(Protocol):
     """One `[[table]]` block of a system's mapping: rows of a table ↔ records of an entity.
 
@@ -373,6 +454,16 @@ class Place(Protocol):
     def key_rule(self) -> KeyRule: ...
     @property
     def deletes(self) -> Deletes: ...
+
+    @property
+    def joins(self) -> Sequence[Join]:
+        """Owners first."""
+        ...
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Columns of its own table that the mapping reads."""
+        ...
 
     def own_fields(self, entity: Entity) -> int:
         """Bit n is set when field n is read here and never written, `alive` apart: the system alone sets it. A number

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from engine.errors import Fenced, RowRefused, SystemUnreachable, TargetBusy, TargetUnready
-from engine.model.table import Form
+from engine.model.table import Form, Shape
 from engine.model.value import ABSENT, Wire, WireRow
 from engine.ports import Assigned, TableWrite, WriteKind, WriteResult
 from engine.testing.faults import Commit, Faults
@@ -176,6 +176,33 @@ class MemoryDelivery:
             transaction.roll_back()
         self._done.append((write, result))
         return result
+
+    async def linked(
+        self, shape: Shape, wanted: frozenset[str], columns: Sequence[str], values: Sequence[tuple[Wire, ...]]
+    ) -> list[WireRow]:
+        assert self.is_open, "a question outside its delivery"
+        transaction = MemoryTransaction(self._database.name, self._database.tables)
+        places = [n for name in columns if (n := shape.index(name)) is not None]
+        asked = set(values)
+        try:
+            self._repeat(transaction)
+            table = self._database.tables[shape.name]
+            found = [row for row in table.rows.values() if tuple(row[n] for n in places) in asked]
+            return [
+                tuple(v if c.name in wanted else ABSENT for v, c in zip(row, shape.columns, strict=True))
+                for row in found
+            ]
+        finally:
+            transaction.roll_back()
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncGenerator[None]:
+        first = len(self._done)
+        try:
+            yield
+        except RowRefused:
+            del self._done[first:]
+            raise
 
     def note(self) -> None:
         """Where the database is polled: say what is about to become of its rows, before it does."""

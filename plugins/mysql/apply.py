@@ -6,14 +6,16 @@ no failover, and are not used.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import pymysql
 
 from engine.errors import ConcordError, Fenced, RowRefused, TargetBusy, TargetUnready
+from engine.model.table import Shape
+from engine.model.value import ABSENT, Wire, WireRow
 from engine.plugin import Site
 from engine.ports import Assigned, Role, TableWrite, WriteResult
 from plugins.mysql.apply_table import TargetTable, load_table
@@ -21,11 +23,17 @@ from plugins.mysql.apply_write import SAVEPOINT, Writing
 from plugins.mysql.catalog import IDENTITY, MARKER, OUR_TABLES, quoted_table, read_shapes
 from plugins.mysql.config import MysqlConfig
 from plugins.mysql.connect import CLOSE_SECONDS_MAX, Connection, Session, session
-from plugins.mysql.errors import number, translate
+from plugins.mysql.errors import number, row_refused, translate
+from plugins.mysql.snapshot import read_values
+from plugins.mysql.values import key_condition, selected
 
 _NO_SAVEPOINT: Final = 1305
 # Statements that are sent in one go; larger ones gain nothing and hold more memory on both sides.
 SCRIPT_SIZE_MAX: Final = 1 << 20
+UNIT: Final = "concord_unit"
+# Rows that are looked for by one statement.
+LINKS_MAX: Final = 500
+Result = TypeVar("Result")
 
 
 class MysqlTarget:
@@ -184,23 +192,78 @@ class MysqlDelivery:
         self._seq = seq
         self._tables: dict[str, TargetTable] = {}
 
-    async def write(self, write: TableWrite) -> WriteResult:
-        assert not self.is_broken, "a delivery that failed is written to no more"
-        if not write.rows:
-            return WriteResult()
+    async def linked(
+        self, shape: Shape, wanted: frozenset[str], columns: Sequence[str], values: Sequence[tuple[Wire, ...]]
+    ) -> list[WireRow]:
+        """As the port says."""
+        assert not self.is_broken, "a delivery that failed is asked no more"
+        return await self._run(lambda connection: self._linked(connection, shape, wanted, columns, values), shape.name)
+
+    def _linked(
+        self,
+        connection: Connection,
+        shape: Shape,
+        wanted: frozenset[str],
+        columns: Sequence[str],
+        values: Sequence[tuple[Wire, ...]],
+    ) -> list[WireRow]:
+        table = self._table(connection, shape.name)
+        own = [table.shape.column(name) for name in columns]
+        missing = [name for name, column in zip(columns, own, strict=True) if column is None]
+        if missing:
+            system = self._session.system
+            raise row_refused("table", "the column does not exist", system=system, table=shape.name, column=missing[0])
+        spellers = [key_condition(connection, column) for column in own if column is not None]
+        read = [column for column in table.shape.columns if column.name in wanted]
+        places = {column.name: n for n, column in enumerate(read)}
+        found: list[WireRow] = []
+        for start in range(0, len(values), LINKS_MAX):
+            ways = [
+                " and ".join(spell(str(value)) for spell, value in zip(spellers, row, strict=True))
+                for row in values[start : start + LINKS_MAX]
+            ]
+            sql = (
+                f"select {', '.join(selected(column) for column in read)} from {table.name}"
+                f" where {' or '.join(f'({way})' for way in ways)} for update"
+            )
+            for row in read_values(connection.rows(sql), read):
+                found.append(tuple(row[places[c.name]] if c.name in places else ABSENT for c in shape.columns))
+        return found
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncGenerator[None]:
+        """As the port says. Going back to a savepoint ends those that were set behind it."""
+        await self._run(lambda connection: connection.execute(f"savepoint {UNIT}"), "")
         try:
-            return await self._session.run(lambda connection: self._write(connection, write), write.table)
+            yield
+        except RowRefused:
+            await self._run(lambda connection: self._undo(connection, UNIT), "")
+            raise
+
+    async def _run(self, work: Callable[[Connection], Result], table: str) -> Result:
+        try:
+            return await self._session.run(work, table)
         except RowRefused:
             raise
         except BaseException:
             self.is_broken = True
             raise
 
-    def _write(self, connection: Connection, write: TableWrite) -> WriteResult:
-        table = self._tables.get(write.table)
+    async def write(self, write: TableWrite) -> WriteResult:
+        assert not self.is_broken, "a delivery that failed is written to no more"
+        if not write.rows:
+            return WriteResult()
+        return await self._run(lambda connection: self._write(connection, write), write.table)
+
+    def _table(self, connection: Connection, name: str) -> TargetTable:
+        table = self._tables.get(name)
         if table is None:
             # Read in each delivery: a table that was altered since is written as what it is.
-            table = self._tables[write.table] = load_table(connection, self._target.database, write.table)
+            table = self._tables[name] = load_table(connection, self._target.database, name)
+        return table
+
+    def _write(self, connection: Connection, write: TableWrite) -> WriteResult:
+        table = self._table(connection, write.table)
         size = min(self._target.packet_size_max - 1024, SCRIPT_SIZE_MAX)
         writing = Writing(
             connection, self._target.database, table, write, self._seq, size, self._target.packet_size_max
@@ -223,9 +286,9 @@ class MysqlDelivery:
                 self._undo(connection)
             raise found from error
 
-    def _undo(self, connection: Connection) -> None:
+    def _undo(self, connection: Connection, savepoint: str = SAVEPOINT) -> None:
         try:
-            connection.execute(f"rollback to savepoint {SAVEPOINT}")
+            connection.execute(f"rollback to savepoint {savepoint}")
         except pymysql.Error as error:
             if number(error) == _NO_SAVEPOINT:
                 raise _gone(self._session.system) from error

@@ -112,7 +112,7 @@ def read_page(
     where = f" where {' and '.join(wanted)}" if wanted else ""
     order = ", ".join(ordered(column) for column in key_columns(shape))
     sql = f"select {columns} from {quoted_table(table, database)}{where} order by {order} limit {int(rows_max)}"
-    rows = _read(connection.rows(sql), shape)
+    rows = read_values(connection.rows(sql), shape.columns)
     ((read_at,),) = connection.rows(_READ_AT)
     places = [index for name in shape.key if (index := shape.index(name)) is not None]
     last = tuple(str(rows[-1][place]) for place in places) if rows and len(rows) == rows_max else None
@@ -135,9 +135,9 @@ def key_columns(shape: Shape) -> list[Column]:
     return [column for name in shape.key if (column := shape.column(name)) is not None]
 
 
-def _read(rows: Sequence[tuple[object, ...]], shape: Shape) -> list[WireRow]:
-    """Column by column, since most columns need nothing done."""
-    readers = [reader(column) for column in shape.columns]
+def read_values(rows: Sequence[tuple[object, ...]], columns: Sequence[Column]) -> list[WireRow]:
+    """What `selected` gave as wire values. Column by column, since most columns need nothing done."""
+    readers = [reader(column) for column in columns]
     if not any(readers):
         return [tuple(None if value is None else str(value) for value in row) for row in rows]
     return [

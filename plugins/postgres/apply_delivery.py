@@ -16,9 +16,13 @@ What runs when, measured on nine-column rows:
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from engine.errors import ConcordError, RowRefused
+from engine.model.table import Shape
+from engine.model.value import ABSENT, Wire, WireRow
 from engine.ports import Role, TableWrite, WriteKind, WriteResult
 from plugins.postgres import apply_statements as sql
 from plugins.postgres.apply_link import Link
@@ -55,6 +59,58 @@ class PostgresDelivery:
             if error.reason not in ("table", "value") or not await self._has_changed(write.table):
                 raise
         return await self._attempt(write)
+
+    async def linked(
+        self, shape: Shape, wanted: frozenset[str], columns: Sequence[str], values: Sequence[tuple[Wire, ...]]
+    ) -> list[WireRow]:
+        """As the port says."""
+        if not values:
+            return []
+        probe = TableWrite(
+            table=shape.name, place="", kind=WriteKind.UPDATE, columns=(*columns, *sorted(wanted - set(columns))),
+            key=tuple(columns), rows=(), rids=(),
+        )  # fmt: skip
+        table = self._checked(probe)
+        rows = TableWrite(
+            table=shape.name, place="", kind=WriteKind.UPDATE, columns=tuple(columns), key=tuple(columns), rows=values,
+            rids=(),
+        )  # fmt: skip
+        names = [column.name for column in shape.columns if column.name in wanted]
+        try:
+            if not self._is_marked:
+                await self._link.execute(sql.NEXT_SAVEPOINT)
+            self._is_marked = False
+            found = await self._fetch_any(table, sql.linked(table, names, columns), rows)
+        except RowRefused:
+            await self._undo()
+            raise
+        except DRIVER_ERRORS as error:
+            raise await self._refusal(table, rows, error) from error
+        places = {name: n for n, name in enumerate(names)}
+        return [tuple(row[places[c.name]] if c.name in places else ABSENT for c in shape.columns) for row in found]
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncGenerator[None]:
+        """As the port says. A savepoint of its own, behind which those of the writes begin anew."""
+        await self._savepoint(sql.UNIT)
+        self._is_marked = True
+        try:
+            yield
+        except RowRefused:
+            await self._savepoint(sql.UNDO_UNIT)
+            self._is_marked = False
+            raise
+        await self._savepoint(sql.END_UNIT)
+        self._is_marked = False
+
+    async def _savepoint(self, text: str) -> None:
+        try:
+            await self._link.execute(text)
+        except DRIVER_ERRORS as error:
+            raise translate(error, system=self._link.system, role=Role.TARGET, doing="mark a unit") from error
+
+    async def _fetch_any(self, table: TargetTable, text: str, write: TableWrite) -> list[Any]:
+        return await self._link.fetch_by_key(table, text, text_columns(self._link.system, write))
 
     async def _attempt(self, write: TableWrite) -> WriteResult:
         table = self._checked(write)
@@ -221,8 +277,7 @@ class PostgresDelivery:
         return stage
 
     async def _fetch_by_key(self, table: TargetTable, text: str, write: TableWrite) -> list[tuple[int, ...]]:
-        records = await self._link.fetch_by_key(table, text, text_columns(self._link.system, write))
-        return [tuple(record) for record in records]
+        return [tuple(record) for record in await self._fetch_any(table, text, write)]
 
     def _checked(self, write: TableWrite) -> TargetTable:
         table = self._link.tables.get(write.table)

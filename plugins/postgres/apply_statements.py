@@ -14,6 +14,10 @@ from plugins.postgres.apply_tables import TargetTable
 SAVEPOINT: Final = "savepoint concord_write"
 NEXT_SAVEPOINT: Final = "release savepoint concord_write; savepoint concord_write"
 UNDO: Final = "rollback to savepoint concord_write"
+# A second savepoint of the same name hides the first one, which comes back when the second is released.
+UNIT: Final = f"savepoint concord_unit; {SAVEPOINT}"
+UNDO_UNIT: Final = "rollback to savepoint concord_unit; release savepoint concord_unit"
+END_UNIT: Final = "release savepoint concord_unit"
 
 
 def begin(hub_id: str, epoch: int, seq: int) -> str:
@@ -109,6 +113,20 @@ def create_stage(table: TargetTable, columns: Sequence[str], stage: str) -> str:
 
 def delete(table: TargetTable, columns: Sequence[str]) -> str:
     return f"delete from {table.sql} as t using {_arrays(columns)} where {_match(table, columns, columns)}"
+
+
+def linked(table: TargetTable, wanted: Sequence[str], columns: Sequence[str]) -> str:
+    """Rows that have the given values in `columns`, locked; spelt by the types' own output functions, as the log does.
+
+    `format` uses these, where a cast to text may not: `true::text` is not what a boolean's output function writes.
+    """
+    names = [f"t.{table.columns[name].sql}" for name in wanted]
+    texts = [f"case when {name} is not null then format('%s', {name}) end" for name in names]
+    match = _match(table, columns, columns)
+    return (
+        f"select {', '.join(texts)} from {table.sql} as t"
+        f" where exists (select from {_arrays(columns)} where {match}) for update of t"
+    )
 
 
 def insert_one(table: TargetTable, columns: Sequence[str], assigned: str) -> str:

@@ -11,14 +11,19 @@ import apsw
 
 from engine.errors import Fenced, RowRefused, TargetBusy, TargetUnready
 from engine.model.table import Shape
+from engine.model.value import ABSENT, Wire, WireRow
 from engine.plugin import Site
 from engine.ports import Assigned, TableWrite, WriteResult
 from plugins.sqlite.apply_write import carry_out
 from plugins.sqlite.catalog import has_effects, read_shapes
 from plugins.sqlite.config import SqliteConfig
-from plugins.sqlite.connect import Connection, Session, roll_back, session, transaction
+from plugins.sqlite.connect import Connection, Session, quoted, roll_back, session, transaction
 from plugins.sqlite.errors import row_refused
 from plugins.sqlite.triggers import journal_width
+from plugins.sqlite.values import read_rows
+
+# Rows that are looked for by one statement: SQLite limits how deep an expression may be.
+LINKS_MAX = 200
 
 
 class SqliteTarget:
@@ -169,6 +174,48 @@ class SqliteDelivery:
         self._session = opened
         self._seq = seq
         self._done: list[tuple[TableWrite, WriteResult]] = []
+        self._unit: int | None = None
+        """Where the present unit begins in `_done`."""
+
+    async def linked(
+        self, shape: Shape, wanted: frozenset[str], columns: Sequence[str], values: Sequence[tuple[Wire, ...]]
+    ) -> list[WireRow]:
+        """As the port says; the transaction keeps every other writer out."""
+        names = [column.name for column in shape.columns if column.name in wanted]
+        places = {name: n for n, name in enumerate(names)}
+        match = " and ".join(f"{quoted(name)} = ?" for name in columns)
+
+        def work(connection: Connection) -> list[WireRow]:
+            found: list[WireRow] = []
+            for start in range(0, len(values), LINKS_MAX):
+                some = values[start : start + LINKS_MAX]
+                rest = f"from {quoted(shape.name)} where {' or '.join([f'({match})'] * len(some))}"
+                bindings = [value for row in some for value in row]
+                for row in read_rows(connection, (), [quoted(name) for name in names], rest, bindings):
+                    found.append(tuple(row[places[c.name]] if c.name in places else ABSENT for c in shape.columns))
+            return found
+
+        return await self._session.run(work, shape.name)
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncGenerator[None]:
+        """As the port says."""
+        await self._session.run(lambda connection: connection.execute("savepoint concord_unit"))
+        self._unit = len(self._done)
+        try:
+            yield
+        except RowRefused:
+            await self._end_unit("rollback to concord_unit; release concord_unit", is_kept=False)
+            raise
+        await self._end_unit("release concord_unit", is_kept=True)
+
+    async def _end_unit(self, sql: str, *, is_kept: bool) -> None:
+        """After a trigger has rolled the delivery back, the unit is gone already."""
+        first, self._unit = self._unit, None
+        if first is not None:
+            if not is_kept:
+                del self._done[first:]
+            await self._session.run(lambda connection: connection.execute(sql))
 
     async def write(self, write: TableWrite) -> WriteResult:
         return await self._session.run(lambda connection: self._write(connection, write), write.table)
@@ -178,6 +225,8 @@ class SqliteDelivery:
             result = self._carry_out(connection, write)
         except RowRefused:
             if not connection.in_transaction:
+                # A unit goes with the rest: what it has written is not done again.
+                self._done, self._unit = self._done[: self._unit], None
                 self._redo(connection)
             raise
         self._done.append((write, result))

@@ -20,7 +20,7 @@ import anyio
 
 from engine.model.change import Batch
 from engine.model.position import Position
-from engine.model.table import Form
+from engine.model.table import Form, Shape
 from engine.model.value import ABSENT, WireRow
 from engine.plugin import Plugin, Site
 from engine.ports import Feed, Role, TableWrite, TargetSession, WriteKind, WriteResult
@@ -121,6 +121,10 @@ class Kit:
 
     async def setup(self, *tables: str) -> None:
         await self.plugin.system(self.site, self.config).setup(tables, Role.SOURCE | Role.TARGET)
+
+    async def shape(self, table: str) -> Shape:
+        """What the catalogue says of a table."""
+        return (await self.plugin.system(self.site, self.config).shapes([table]))[table]
 
     @asynccontextmanager
     async def feed(

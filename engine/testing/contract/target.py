@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from engine.errors import Fenced, RowRefused, TargetUnready
-from engine.ports import Assigned, WriteKind
+from engine.ports import Assigned, JoiningDelivery, TableWrite, WriteKind
 from engine.promises import Promise
-from engine.testing.contract import EPOCH, HUB, Kit
+from engine.testing.contract import EPOCH, HUB, Kit, texts
 
 INSERT, UPDATE, DELETE = WriteKind.INSERT, WriteKind.UPDATE, WriteKind.DELETE
 COLUMNS = ("id", "name")
@@ -113,6 +114,57 @@ class TargetContract:
         assert "taken" not in said, "an error never holds a value"
         assert refused.value.hint
 
+    async def test_a_delivery_finds_rows_by_what_links_them_and_what_it_has_written_itself(self, kit: Kit) -> None:
+        if not kit.keeps(Promise.JOINS):
+            pytest.skip("its deliveries are asked nothing")
+        table = kit.create("customers", "name", "note")
+        await kit.setup(table)
+        kit.users.transaction(
+            "insert into customers values (1, 'A', 'x')", "insert into customers values (2, 'A', null)",
+            "insert into customers values (3, 'a', 'y')", "insert into customers values (4, null, 'z')",
+        )  # fmt: skip
+        async with kit.session(table) as session, session.delivery(1) as opened:
+            delivery = cast("JoiningDelivery", opened)
+            shape = await kit.shape(table)
+            await delivery.write(kit.write(INSERT, table, ("id", "name", "note"), ("5", "A", "ours")))
+            wanted = frozenset(("id", "name"))
+            found = await delivery.linked(shape, wanted, ("name",), [("A",), ("it's \\ none",)])
+            assert sorted(texts(row) for row in found) == [(n, "A", "(absent)") for n in ("1", "2", "5")]
+            by_key = kit.write(DELETE, table, ("id",), ("3",), ("9",))
+            found = await delivery.linked(shape, frozenset(("note",)), ("id",), list(by_key.rows))
+            assert [texts(row) for row in found] == [("(absent)", "(absent)", "y")]
+            assert await delivery.linked(shape, wanted, ("name",), []) == []
+
+    async def test_a_unit_with_a_refused_row_holds_nothing_and_the_delivery_goes_on(self, kit: Kit) -> None:
+        if not kit.keeps(Promise.JOINS):
+            pytest.skip("its deliveries have no units")
+        table = kit.create("customers", "name", "note")
+        await kit.setup(table)
+        kit.users.transaction(
+            f"create unique index by_note on customers (note{_prefix(kit)})",
+            "insert into customers values (1, 'A', 'taken')",
+        )
+        columns = ("id", "name", "note")
+        async with kit.session(table) as session, session.delivery(1) as opened:
+            delivery = cast("JoiningDelivery", opened)
+            await delivery.write(kit.write(INSERT, table, columns, ("2", "B", "before")))
+            with pytest.raises(RowRefused):
+                await _write_unit(
+                    delivery,
+                    kit.write(INSERT, table, columns, ("3", "C", "inside")),
+                    kit.write(UPDATE, table, ("id", "name"), ("1", "changed")),
+                    kit.write(INSERT, table, columns, ("4", "D", "taken")),
+                )
+            await delivery.write(kit.write(INSERT, table, columns, ("5", "E", "between")))
+            async with delivery.unit():
+                await delivery.write(kit.write(INSERT, table, columns, ("6", "F", "inside")))
+                with pytest.raises(RowRefused):
+                    await delivery.write(kit.write(INSERT, table, columns, ("7", "G", "taken")))
+            await delivery.write(kit.write(INSERT, table, columns, ("8", "H", "after")))
+        assert _rows(kit) == [
+            (1, "A", "taken"), (2, "B", "before"), (5, "E", "between"), (6, "F", "inside"), (8, "H", "after")
+        ]  # fmt: skip
+
     async def test_an_older_daemon_is_shut_out(self, kit: Kit) -> None:
         table = kit.create("customers", "name")
         await kit.setup(table)
@@ -153,6 +205,12 @@ class TargetContract:
 
 def _rid(assigned: Assigned) -> int:
     return assigned.rid
+
+
+async def _write_unit(delivery: JoiningDelivery, *writes: TableWrite) -> None:
+    async with delivery.unit():
+        for write in writes:
+            await delivery.write(write)
 
 
 def _rows(kit: Kit) -> list[tuple[object, ...]]:
