@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from sqlglot.expressions import Expr
@@ -14,6 +14,9 @@ from engine.errors import ValueRefused
 from engine.model.entity import Entity
 from engine.model.entity import Field as EntityField
 from engine.ports import Deletes, KeyRule
+
+if TYPE_CHECKING:
+    from crosswalk.joined import Join
 
 Constant = str | int | float | bool
 
@@ -85,6 +88,8 @@ class Block:
     key_field: str | None
     key_template: Template | None
     deletes: Deletes
+    joins: tuple[Join, ...] = ()
+    """Owners first."""
     examples: tuple[Example, ...] = ()
 
     @property

@@ -16,6 +16,7 @@ from crosswalk.fits import Sender, doubts
 from crosswalk.invert import constants_of
 from crosswalk.place import MappedPlace
 from crosswalk.probe import lost_on_the_way
+from crosswalk.sql_scope import column_name
 from engine.errors import TableHeld
 from engine.model.entity import Entity, Field, Type
 from engine.model.table import Column, Kind, Shape
@@ -38,6 +39,7 @@ def check(place: MappedPlace, shape: Shape, entity: Entity, senders: Senders | N
         block, "", lambda: place.writer(shape, entity)
     )
     found, missing = _missing_columns(block, shape)
+    found.extend(_join_findings(block, shape))
     found.extend(_frame_findings(place, shape, entity, missing))
     for mapped in block.fields:
         if missing.isdisjoint((*mapped.writes, mapped.column or "")):
@@ -100,6 +102,41 @@ def _missing_columns(block: Block, shape: Shape) -> tuple[list[Finding], set[str
         for column, (what, where) in missing.items()
     ]
     return found, set(missing)
+
+
+def _join_findings(block: Block, shape: Shape) -> Iterator[Finding]:
+    """Joined tables that are not there or lack what the join names, and rows of them that nobody could make."""
+    written = {column for mapped in block.fields if not mapped.is_read_only for column in mapped.writes}
+    for join in block.joins:
+        path = f"{block.name}.{join.name}"
+        if not any(column.name.startswith(f"{join.name}.") for column in shape.columns):
+            message = f"there is no table {join.table!r} ({join.where})"
+            yield Finding(path=path, message=message, hint="Correct the join, or make the table.")
+            continue
+        links = {link.column for link in join.links}
+        wanted = dict.fromkeys((*join.key, *links, *join.constants, *join.find, *join.order))
+        for name in wanted:
+            if shape.index(f"{join.name}.{name}") is None:
+                message = f"the table {join.table} has no column {name!r} ({join.where})"
+                yield Finding(path=f"{path}.{name}", message=message, hint="Correct the join, or put the column back.")
+        owner = next((other.key for other in block.joins if other.name == join.links[0].owner), block.key)
+        is_shared = links == set(join.key) and {link.other for link in join.links} != set(owner)
+        is_written = any(column.startswith(f"{join.name}.") for column in written)
+        if is_written and is_shared and not join.find:
+            message = f"fields are written to {join.table}, whose rows its owner refers to ({join.where})"
+            yield Finding(
+                path=path,
+                message=message,
+                hint="Say with find = … by which columns a row that is there is found, or read_only = true.",
+            )
+        if is_written and join.key_rule is KeyRule.NONE and not set(join.key) <= {*links, *join.constants}:
+            message = f"nobody makes keys for new rows of {join.table} ({join.where})"
+            yield Finding(
+                path=path,
+                message=message,
+                hint='Records that want one are parked. Add allocate = "uuid" or "assigned" to the join.',
+                is_fatal=False,
+            )
 
 
 def _frame_findings(place: MappedPlace, shape: Shape, entity: Entity, missing: set[str]) -> Iterator[Finding]:
@@ -273,12 +310,12 @@ def _filter_findings(place: MappedPlace, shape: Shape) -> Iterator[Finding]:
     fixed = set(constants_of(block.filter)) | set(block.constants) | set(block.key)
     # What is not set is null.
     fixed |= {
-        node.this.name
+        column_name(node.this)
         for node in block.filter.find_all(exp.Is)
         if isinstance(node.this, exp.Column) and isinstance(node.expression, exp.Null) and not node.args.get("negate")
     }
     written = {column for mapped in block.fields if not mapped.is_read_only for column in mapped.writes}
-    for name in sorted({column.name for column in block.filter.find_all(exp.Column)}):
+    for name in sorted({column_name(column) for column in block.filter.find_all(exp.Column)}):
         if name not in fixed and name not in written:
             yield Finding(
                 path=f"{block.name}.where",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from crosswalk.block import Constant
+from crosswalk.sql_scope import column_name
 
 
 def constants_of(condition: exp.Expr) -> dict[str, Constant]:
@@ -24,11 +25,11 @@ def constants_of(condition: exp.Expr) -> dict[str, Constant]:
             ):
                 constant = constant_of(value)
                 if constant is not None:
-                    found[column.name] = constant
+                    found[column_name(column)] = constant
             case exp.Column():
-                found[part.name] = True
+                found[column_name(part)] = True
             case exp.Not(this=exp.Column() as column):
-                found[column.name] = False
+                found[column_name(column)] = False
             case _:
                 pass
     return found

@@ -20,18 +20,21 @@ from sqlglot.expressions import Expr
 
 from crosswalk.block import Block, Constant, Example, MappedField, Template, parents_first
 from crosswalk.dictionary import Dictionary
-from crosswalk.expression import SqlProblem, parse_sql
 from crosswalk.invert import constants_of
+from crosswalk.joined import Join, with_used
 from crosswalk.lines import Path, path_text
 from crosswalk.mapping_forms import ExampleForm, FieldForm, KeyForm, MappingForm, TableForm
+from crosswalk.mapping_joins import load_joins, parsed
 from crosswalk.matching import EntityMatchKeys, match_keys
 from crosswalk.place import MappedPlace
 from crosswalk.problems import Problems, convert_form, describe, near, read_toml
+from crosswalk.sql_scope import column_name
 from crosswalk.units import CURRENCIES, UNIX_UNITS, factor
 from engine.model.entity import Entity, Field, Type
 from engine.ports import Deletes, KeyRule
 
 _COLUMN = re.compile(r"[^\W\d][\w$]*")
+_WRITTEN = re.compile(rf"({_COLUMN.pattern}\.)?{_COLUMN.pattern}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,7 @@ class _Loader:
             return None
         zone = self._zone(table.timezone, (*path, "timezone")) or self.zone
         fields = self._fields(entity, table, path, zone)
+        joins = load_joins(table, path, self.system, self.dialect, self.problems)
         if not table.key:
             self.problems.add((*path, "key"), "the columns of the key are wanted")
         if len(set(table.key)) != len(table.key):
@@ -115,7 +119,8 @@ class _Loader:
         if only is not None:
             self._check_canonical(only, entity, (*path, "only"))
         rule, key_field, template = self._allocate(entity, table, path)
-        return Block(
+        self._check_joined_names(fields, filter_, joins, path)
+        block = Block(
             system=self.system,
             dialect=self.dialect,
             where=self._where(path),
@@ -133,8 +138,10 @@ class _Loader:
             key_field=key_field,
             key_template=template,
             deletes=self._deletes(table, fields, path),
+            joins=tuple(joins),
             examples=tuple(self._examples(table, path)),
         )
+        return with_used(block)
 
     # -------------------------------------------------------------------------------------------- fields
 
@@ -201,7 +208,7 @@ class _Loader:
                     ' write = { column = "SQL" } or read_only = true',
                 )
             return {}, False
-        if isinstance(form.write, str) and _COLUMN.fullmatch(form.write):
+        if isinstance(form.write, str) and _WRITTEN.fullmatch(form.write):
             return {form.write: None}, True
         texts = form.write
         if isinstance(texts, str):
@@ -240,6 +247,21 @@ class _Loader:
         if form.round is not None and (field.type not in (Type.INTEGER, Type.DECIMAL, Type.MONEY, Type.DURATION)
                                        or not 0 <= form.round <= 20):  # fmt: skip
             add((*where, "round"), "a number field and 0 to 20 decimals go with round")
+
+    def _check_joined_names(
+        self, fields: list[MappedField], filter_: Expr | None, joins: list[Join], path: Path
+    ) -> None:
+        names = {join.name for join in joins}
+        for field in fields:
+            columns = {*field.writes, *([field.column] if field.column else [])}
+            columns |= columns_in(field.read) if field.read is not None else set()
+            for column in sorted(columns):
+                owner, dot, _ = column.partition(".")
+                if dot and owner not in names:
+                    self.problems.add((*path, "fields", field.name), f"there is no join {owner!r}{near(owner, names)}")
+        for column in sorted(columns_in(filter_) if filter_ is not None else ()):
+            if "." in column:
+                self.problems.add((*path, "where"), f"only the table's own columns can be tested here, not {column!r}")
 
     def _check_reference(self, field: Field, form: FieldForm, where: Path) -> None:
         if field.type is not Type.REFERENCE:
@@ -450,13 +472,7 @@ class _Loader:
     # -------------------------------------------------------------------------------------------- pieces
 
     def _sql(self, text: str | None, where: Path) -> Expr | None:
-        if text is None:
-            return None
-        try:
-            return parse_sql(text, self.dialect)
-        except SqlProblem as problem:
-            self.problems.add(where, str(problem))
-            return None
+        return parsed(text, self.dialect, where, self.problems)
 
     def _check_canonical(self, expression: Expr, entity: Entity, where: Path, only: str | None = None) -> None:
         for name in sorted(columns_in(expression)):
@@ -480,7 +496,7 @@ class _Loader:
 
 def columns_in(expression: Expr) -> set[str]:
     """Names of the columns an expression refers to."""
-    return {column.name for column in expression.find_all(exp.Column)}
+    return {column_name(column) for column in expression.find_all(exp.Column)}
 
 
 def is_soft_delete(raw: object) -> bool:

@@ -34,6 +34,19 @@ class ExampleForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     record: dict[str, Any] | None = None
 
 
+class JoinForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename={"as_": "as"}):
+    name: str
+    as_: str | None = None
+    key: list[str]
+    on: dict[str, str]
+    where: str | None = None
+    insert: dict[str, str | int | float | bool] = {}
+    allocate: str | None = None
+    find: list[str] = []
+    empty: str | None = None
+    order: list[str] = []
+
+
 class TableForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     name: str
     entity: str
@@ -45,6 +58,7 @@ class TableForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     allocate: str | dict[str, Any] | None = None
     deletes: str | None = None
     timezone: str | None = None
+    join: list[Any] = []
     fields: dict[str, Any] = {}
     example: list[Any] = []
 

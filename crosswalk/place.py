@@ -11,6 +11,7 @@ from crosswalk.compile import encode_key, held
 from crosswalk.compile_read import CompiledReader, compile_reader
 from crosswalk.compile_write import CompiledWriter, compile_writer
 from crosswalk.expression import SqlProblem, compile_accepts
+from crosswalk.joined import Join, used_columns
 from engine.model.entity import ALIVE, Entity
 from engine.model.table import Shape
 from engine.model.value import ABSENT, Canonical, CanonicalRow
@@ -58,6 +59,14 @@ class MappedPlace:
     @property
     def deletes(self) -> Deletes:
         return self.block.deletes
+
+    @property
+    def joins(self) -> tuple[Join, ...]:
+        return self.block.joins
+
+    @property
+    def used(self) -> frozenset[str]:
+        return frozenset(name for name in used_columns(self.block) if "." not in name)
 
     @property
     def is_lossy(self) -> bool:

@@ -66,10 +66,9 @@ class Scope:
 
     def resolve(self, node: exp.Column) -> Variable:
         """The variable a name means. SQLite ignores case; for PostgreSQL `parse_sql` has folded it."""
-        identifier = node.this
-        if node.args.get("table") is not None or not isinstance(identifier, exp.Identifier):
+        if node.args.get("db") is not None or not isinstance(node.this, exp.Identifier):
             raise SqlProblem(f"only plain column names are known here, not {node.sql(dialect=self.dialect)}")
-        name = str(identifier.this)
+        name = column_name(node)
         found = self.variables.get(name)
         if found is None and self.dialect == "sqlite":
             found = next((v for key, v in self.variables.items() if key.lower() == name.lower()), None)
@@ -143,6 +142,12 @@ class Base:
         if function is None or part.is_null:
             return part.code
         return self.call(function, [part])
+
+
+def column_name(node: exp.Column) -> str:
+    """A column as the shape names it: `name.column` for that of a joined table."""
+    owner = node.args.get("table")
+    return f"{owner.name}.{node.name}" if isinstance(owner, exp.Identifier) else node.name
 
 
 def function_name(node: exp.Expr) -> str:

@@ -19,8 +19,10 @@ from engine.lanes import Member
 from engine.needs import Shapes, unkept
 from engine.owners import chosen_dictionary, ownerless, unplayed_owners
 from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
+from engine.pipeline.join_plan import plan_joins
+from engine.pipeline.joined_system import JoinedSystem, JoinedTarget
 from engine.pipeline.topology import Topology
-from engine.ports import Finding, Role, Source, System, Target
+from engine.ports import Finding, Mapping, Role, Source, System, Target
 from engine.runtime.clock import SystemClock
 from engine.secret import Secret
 from engine.telemetry.log import Log
@@ -95,8 +97,9 @@ def tables_of(mapping: SystemMapping) -> tuple[str, ...]:
     return tuple(dict.fromkeys(place.table for place in mapping.places))
 
 
-def make_system(config: SystemConfig) -> System:
-    """Raises `ConfigError` when a secret of the system is not where its configuration says."""
+def make_system(config: SystemConfig, mapping: Mapping | None = None) -> System:
+    """The system as its mapping sees it; without one as it is. Raises `ConfigError` when a secret of the system is not
+    where its configuration says."""
     for field in msgspec.structs.fields(config.options):
         secret = getattr(config.options, field.name)
         if isinstance(secret, Secret):
@@ -104,7 +107,9 @@ def make_system(config: SystemConfig) -> System:
                 secret.reveal(config.site.directory)
             except ConfigError as error:
                 raise ConfigError(f"system {config.name}: {error.message}", hint=error.hint) from error
-    return config.plugin.system(config.site, config.options)
+    system = config.plugin.system(config.site, config.options)
+    plan = plan_joins(mapping.places if mapping is not None else ())
+    return JoinedSystem(system, plan, config.dialect) if plan.joins else system
 
 
 def make_member(config: SystemConfig, topology: Topology) -> Member:
@@ -116,7 +121,11 @@ def make_member(config: SystemConfig, topology: Topology) -> Member:
     if config.mode.is_target and config.plugin.target is not None:
         target = config.plugin.target(config.site, config.options)
     config.site.work_directory.mkdir(parents=True, exist_ok=True)
-    return Member(part=topology.named(config.name), system=make_system(config), source=source, target=target)
+    part = topology.named(config.name)
+    system = make_system(config, part.mapping)
+    if isinstance(system, JoinedSystem) and target is not None:
+        target = JoinedTarget(target, system, topology.hub_id)
+    return Member(part=part, system=system, source=source, target=target)
 
 
 def make_topology(tx: HubTransaction, hub_id: str, config: Config, meaning: Meaning) -> Topology:

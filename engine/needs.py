@@ -53,6 +53,7 @@ def unkept(
             block = place.block
             shape = None if shapes is None else shapes.get((system.name, block.table))
             found += _unassigned(system, block, shape)
+            found += _unjoined(system, block, shape)
             found += _undated(system, block, shape, dictionary, readers)
     return found
 
@@ -64,6 +65,14 @@ def _unassigned(system: SystemConfig, block: Block, shape: Shape | None) -> list
     message = f"plugin {system.plugin.kind} cannot learn which keys the database hands out ({word.note})"
     hint = 'Say allocate = "uuid", { field = … }, { template = … } or "none".'
     return [_unkept(system, block, message, hint)]
+
+
+def _unjoined(system: SystemConfig, block: Block, shape: Shape | None) -> list[Unkept]:
+    word = system.plugin.promises_for(system.options, block.table, shape)[Promise.JOINS]
+    if word.is_kept or not block.joins:
+        return []
+    message = f"plugin {system.plugin.kind} cannot join tables ({word.note})"
+    return [_unkept(system, block, message, "Map the tables one by one, or a view of them.")]
 
 
 def _undated(

@@ -368,10 +368,11 @@ def _acknowledge(tx: HubTransaction, topology: Topology, wish: Wish) -> str:
 
 
 def named_table(part: SystemPart, name: str) -> str:
-    """A mapped table of the system, which may be named without its schema. Raises `Unknown`."""
-    found = [table for table in part.tables if name in (table, table.rpartition(".")[2])]
+    """A table of the system that is mapped, or joined to one that is; it may be named without its schema. Raises
+    `Unknown`."""
+    found = [table for table in part.logged if name in (table, table.rpartition(".")[2])]
     if len(found) != 1:
-        raise no_such("table", name, part.tables, f"in the mapping of system {part.name}")
+        raise no_such("table", name, part.logged, f"in the mapping of system {part.name}")
     return found[0]
 
 

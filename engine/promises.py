@@ -26,6 +26,7 @@ class Promise(enum.Enum):
     EVERY_WRITER = "every writer"
     OWN_WRITES = "own writes"
     SEEN = "seen"
+    JOINS = "joins"
     ASSIGNED_KEYS = "assigned keys"
 
     @property
@@ -44,6 +45,7 @@ _MEANINGS = {
     Promise.EVERY_WRITER: "no program can change a row without its being seen",
     Promise.OWN_WRITES: "our own deliveries are told from the changes of users",
     Promise.SEEN: "of each change it is known exactly which of our deliveries it came after",
+    Promise.JOINS: "rows of several tables can be one row to the mapping, and a delivery finds which of them are there",
     Promise.ASSIGNED_KEYS: "keys that the database hands out come back with the delivery",
 }
 

@@ -77,8 +77,9 @@ async def _missing_at(file: Path, name: str) -> tuple[int, ...]:
     config = load_config(file)
     with open_view(config, load_meaning(config)) as (tx, topology):
         comparison = Comparison(tx, topology, sys.maxsize)
-        system = make_system(named_system(config, name))
-        found = await comparison.compare(topology.named(name), system, frozenset())
+        part = topology.named(name)
+        system = make_system(named_system(config, name), part.mapping)
+        found = await comparison.compare(part, system, frozenset())
     for error in comparison.unread:
         raise error
     missing = {d.rid for agreement in found for d in agreement.differences if d.kind == "missing"}

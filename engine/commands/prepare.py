@@ -52,7 +52,7 @@ async def _check(file: Path, only: str | None, is_json: bool) -> None:
     for system in chosen:
         mapping = meaning.mappings[system.name]
         try:
-            live = make_system(system)
+            live = make_system(system, mapping)
             tables = tables_of(mapping)
             results.extend((system.name, finding) for finding in await live.check(tables, role_of(system)))
             shapes = await live.shapes(tables)
@@ -140,7 +140,8 @@ async def _setup(file: Path, only: str | None, is_dry: bool, is_json: bool) -> N
     meaning = load_meaning(config)
     done: list[dict[str, str]] = []
     for system in chosen_systems(config, only):
-        live, tables = make_system(system), tables_of(meaning.mappings[system.name])
+        mapping = meaning.mappings[system.name]
+        live, tables = make_system(system, mapping), tables_of(mapping)
         steps = await (live.plan if is_dry else live.setup)(tables, role_of(system))
         done.extend({"system": system.name, "summary": step.summary, "sql": step.sql} for step in steps)
         if not is_json:

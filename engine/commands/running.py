@@ -261,7 +261,9 @@ async def _compare(file: Path, entities: frozenset[str], limit: int, is_json: bo
                 if is_terminal:
                     sys.stderr.write(f"\r{name}: {table}: {rows:,} rows\x1b[K")
 
-            found.extend(await comparison.compare(topology.named(system.name), make_system(system), entities, progress))
+            part = topology.named(system.name)
+            live = make_system(system, part.mapping)
+            found.extend(await comparison.compare(part, live, entities, progress))
     if is_terminal:
         sys.stderr.write("\r\x1b[K")
     count = differences(found)

@@ -111,7 +111,7 @@ async def _changes(file: Path, name: str | None) -> tuple[list[ChangedTable], li
         for system in chosen_systems(config, name):
             part = topology.named(system.name)
             try:
-                shapes = await make_system(system).shapes(part.tables)
+                shapes = await make_system(system, part.mapping).shapes(part.tables)
             except ConcordError as error:
                 failures.append(error)
                 continue
@@ -145,7 +145,7 @@ async def _fitting(file: Path, name: str, table: str | None) -> tuple[Shape, ...
     with open_view(config, load_meaning(config)) as (tx, topology):
         part = topology.named(name)
         wanted = part.tables if table is None else (named_table(part, table),)
-        shapes = await make_system(system).shapes(wanted)
+        shapes = await make_system(system, part.mapping).shapes(wanted)
         if table is None:
             wanted = tuple(t for t in {**changes(tx, part, shapes), **rows_set_aside(tx, part)} if t in shapes)
     if not wanted:

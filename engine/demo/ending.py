@@ -28,7 +28,7 @@ def compare(day: Day) -> list[Agreement]:
             comparison = Comparison(tx, topology, LIMIT)
             for system in day.config.systems:
                 part = topology.named(system.name)
-                found.extend(await comparison.compare(part, make_system(system), frozenset()))
+                found.extend(await comparison.compare(part, make_system(system, part.mapping), frozenset()))
         for error in comparison.unread:
             raise error
         return found

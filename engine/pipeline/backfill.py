@@ -22,6 +22,7 @@ from engine.hub.sqlite import SqliteHub
 from engine.hub.transaction import HubTransaction
 from engine.model.position import Position
 from engine.pipeline.canonicalize import BackfillPage
+from engine.pipeline.joined import forget_copies
 from engine.pipeline.topology import SystemPart
 from engine.ports import Feed, Source
 
@@ -48,6 +49,7 @@ def copy_anew(tx: HubTransaction, part: SystemPart, tables: Sequence[str]) -> No
     for place in part.places:
         if place.place.table in tables:
             tx.write("delete from snapshot where place = ?", (place.id,))
+    forget_copies(tx, part, {base for table in tables for base in part.joins.together(table)})
     for table in tables:
         tx.write("delete from held where system = ? and name = ?", (part.id, table))
 
@@ -81,7 +83,7 @@ def backfills(tx: HubTransaction, part: SystemPart) -> list[Backfill]:
     return [
         Backfill(n, table, condition, pace, at, msgspec.msgpack.decode(key, type=tuple[str, ...]) if key else None)
         for n, table, condition, pace, at, key in rows
-        if table in part.tables
+        if table in part.logged
     ]
 
 
@@ -108,7 +110,7 @@ async def open_feed(
 ) -> AsyncGenerator[Feed]:
     """The feed behind `position`; where the log has lost that, and every table is to be copied anyway, from wherever
     set-up has put a new beginning. Otherwise raises `PositionLost`."""
-    tables: Sequence[str] = part.tables
+    tables: Sequence[str] = part.logged
     async with AsyncExitStack() as stack:
         try:
             feed = await stack.enter_async_context(source.feed(position, tables, verify))

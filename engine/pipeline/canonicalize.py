@@ -11,6 +11,7 @@ from engine.model.change import DELETE, Batch, Segment, TableEvent, TableRows
 from engine.model.position import Position
 from engine.model.table import Shape
 from engine.model.value import ABSENT, CanonicalRow, Wire, WireRow
+from engine.pipeline.joined import Joiner, RawRows
 from engine.pipeline.topology import PlacePart, SystemPart
 from engine.ports import Reader
 
@@ -66,20 +67,35 @@ class CanonicalSegment:
     seen_at_read: int | None = None
     """For rows of a snapshot: what the system had seen when they were read."""
     seen_at_least: int | None = None
+    raw: list[RawRows] = field(default_factory=lambda: [])
+    """Rows of tables that are put together with others when they are committed; `raw_echoes` likewise."""
+    raw_echoes: list[RawRows] = field(default_factory=lambda: [])
 
     def try_extend(self, following: CanonicalSegment) -> bool:
         """Take in the rows of the next segment, if nothing stands between them; False when something does, or they are
         of tables that have no rows here."""
-        if following.seen is not None or following.events or following.echoes:
+        if following.seen is not None or following.events or following.echoes or following.raw_echoes:
             return False
         if following.seen_at_least != self.seen_at_least:
             return False
         own = {(rows.part.id, rows.references, rows.mask): rows for rows in self.rows}
         found = [own.get((rows.part.id, rows.references, rows.mask)) for rows in following.rows]
-        if None in found:
+        # What a transaction does to joined tables must stay together, whatever other tables it changes; they are put in
+        # order when they are committed.
+        if None in found and not (self.raw or following.raw):
             return False
+        tables = {raw.table: raw for raw in self.raw}
+        if any(raw.table in tables and raw.rows.shape != tables[raw.table].rows.shape for raw in following.raw):
+            return False
+        for raw in following.raw:
+            if raw.table in tables:
+                tables[raw.table].extend(raw)
+            else:
+                self.raw.append(raw)
         for rows, more in zip(found, following.rows, strict=True):
-            if rows is not None:
+            if rows is None:
+                self.rows.append(more)
+            else:
                 rows.extend(more)
         return True
 
@@ -110,6 +126,8 @@ class CanonicalBatch:
     done: list[tuple[int, bytes | None, int]] = field(default_factory=lambda: [])
     """Snapshot progress: (place number, last key, rows)."""
     backfill: BackfillPage | None = None
+    copied: list[tuple[str, bytes | None]] = field(default_factory=lambda: [])
+    """Progress of tables that are joined, or join others: (table, last key)."""
 
     def extend(self, following: CanonicalBatch) -> None:
         """Take in the batch that the same feed handed over next."""
@@ -126,8 +144,9 @@ class CanonicalBatch:
 class Canonicalizer:
     """One system's readers, compiled when a shape is first met. `held`: tables whose mapping does not fit any more."""
 
-    def __init__(self, system: SystemPart) -> None:
+    def __init__(self, system: SystemPart, joiner: Joiner | None = None) -> None:
         self.system = system
+        self.joiner = joiner
         self._places: dict[str, list[PlacePart]] = {}
         for part in system.places:
             self._places.setdefault(part.place.table, []).append(part)
@@ -148,20 +167,33 @@ class Canonicalizer:
         )
 
     def _segment(self, segment: Segment) -> CanonicalSegment:
-        return CanonicalSegment(
+        found = CanonicalSegment(
             seen=segment.seen,
             events=segment.events,
             rows=self.place_rows(segment.tables),
             echoes=self.place_rows(segment.echoes) if segment.echoes else [],
             seen_at_least=segment.seen_at_least,
         )
+        if self.joiner is not None:
+            found.events = self.joiner.events(segment.events)
+            found.raw = self.raw_rows(segment.tables)
+            found.raw_echoes = self.raw_rows(segment.echoes)
+        return found
 
-    def place_rows(self, tables: dict[str, TableRows]) -> list[PlaceRows]:
-        """The rows of each place that has any."""
+    def raw_rows(self, tables: dict[str, TableRows]) -> list[RawRows]:
+        """The rows of tables that are joined, or join others."""
+        if self.joiner is None:
+            return []
+        bases = self.joiner.plan.bases
+        return [self.joiner.raw(table, rows) for table, rows in tables.items() if table in bases and rows.rows]
+
+    def place_rows(self, tables: dict[str, TableRows], *, is_whole: bool = False) -> list[PlaceRows]:
+        """The rows of each place that has any; those of tables with joins only when they have been put together."""
         found: list[PlaceRows] = []
+        apart = () if self.joiner is None else self.system.joins.joins
         for table, parts in self._places.items():
             rows = tables.get(table)
-            if rows is not None and rows.rows:
+            if rows is not None and rows.rows and (is_whole or table not in apart):
                 found.extend(self._read(part, rows) for part in parts)
         return found
 

@@ -24,6 +24,7 @@ from engine.pipeline.canonicalize import (
 )
 from engine.pipeline.commit import Committer, Counts
 from engine.pipeline.copies import Copies
+from engine.pipeline.joined import Joiner
 from engine.pipeline.pace import keep_pace
 from engine.pipeline.signals import Signals
 from engine.pipeline.topology import SystemPart, Topology
@@ -51,6 +52,7 @@ class Capturer:
         feed: Feed,
         signals: Signals,
         on_commit: Committed,
+        joiner: Joiner | None = None,
     ) -> None:
         self.hub = hub
         self.topology = topology
@@ -58,21 +60,23 @@ class Capturer:
         self.feed = feed
         self.signals = signals
         self.on_commit = on_commit
-        self.canonicalizer = Canonicalizer(system)
-        self.committer = Committer(topology, system)
+        self.canonicalizer = Canonicalizer(system, joiner)
+        self.committer = Committer(topology, system, self.canonicalizer)
         self.copies = Copies(hub, topology.hub_id, system, feed, self.canonicalizer)
         self._seen = 0
         self._is_new = False
 
     async def run(self) -> None:
         """Capture until cancelled or something fails. Raises the feed's and the hub's errors."""
-        self._seen, self._is_new = await self.hub.read(self._progress)
+        self._seen, self._is_new = await self.hub.transact(self._progress)
         send, receive = anyio.create_memory_object_stream[CanonicalBatch](1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._capture, send, name=f"capture {self.system.name}")
             tasks.start_soon(self._commit, receive, name=f"commit {self.system.name}")
 
     def _progress(self, tx: HubTransaction) -> tuple[int, bool]:
+        if self.canonicalizer.joiner is not None:
+            self.canonicalizer.joiner.register(tx)
         self.copies.load(tx)
         stored = tx.position(self.system.id)
         # Where the log was lost and opened anew, the place where it begins is another one than the hub knows.
@@ -121,6 +125,7 @@ class Capturer:
         for segment in batch.segments:
             self._seen = max(self._seen, segment.seen or 0)
             self.copies.touch(segment.rows)
+            self.copies.touch_raw(segment.raw)
         return batch
 
     async def _commit(self, receive: MemoryObjectReceiveStream[CanonicalBatch]) -> None:

@@ -18,9 +18,10 @@ from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.astray import take_hits
 from engine.pipeline.backfill import note_page
 from engine.pipeline.bulk import Arrived, take_changes, take_newcomers
-from engine.pipeline.canonicalize import CanonicalBatch, CanonicalSegment, PlaceRows
+from engine.pipeline.canonicalize import CanonicalBatch, Canonicalizer, CanonicalSegment, PlaceRows
 from engine.pipeline.echoes import take_echoes
 from engine.pipeline.identify import resolve_references
+from engine.pipeline.joined import RawRows, note_copied
 from engine.pipeline.settle import retry_reread
 from engine.pipeline.slow import Slow
 from engine.pipeline.topology import SystemPart, Topology, unwritten
@@ -55,9 +56,11 @@ class Counts:
 class Committer:
     """Commits one source's batches. Holds nothing between batches."""
 
-    def __init__(self, topology: Topology, system: SystemPart) -> None:
+    def __init__(self, topology: Topology, system: SystemPart, canonicalizer: Canonicalizer | None = None) -> None:
+        """`canonicalizer`: for systems with joined tables, whose rows are put together here."""
         self.topology = topology
         self.system = system
+        self._canonicalizer = canonicalizer
 
     def commit(self, tx: HubTransaction, batch: CanonicalBatch) -> Counts:
         """Write everything in `batch` into the hub, its position included."""
@@ -72,10 +75,11 @@ class Committer:
                     before, seen = seen, segment.seen
                     tx.set_seen(self.system.id, seen, before)
                     take_hits(tx, self.topology, self.system, before, seen)
-                for rows in segment.echoes:
+                for rows in (*segment.echoes, *self._put_together(tx, segment.raw_echoes)):
                     counts.conflicts += take_echoes(self.topology, self.system, tx, rows, before, seen)
             if segment.seen_at_read is not None and segment.seen_at_read > cursor:
                 raise _unknown_delivery(self.system, segment.seen_at_read, cursor)
+            segment.rows = self._in_order([*segment.rows, *self._put_together(tx, segment.raw)])
             self._segment(tx, segment, seen if segment.seen_at_read is None else segment.seen_at_read, counts)
         for place, last_key, rows in batch.done:
             tx.write(
@@ -83,6 +87,8 @@ class Committer:
                 " do update set last_key = ?2, is_done = ?3, rows_read = rows_read + ?4",
                 (place, last_key, last_key is None, rows),
             )
+        for table, last_key in batch.copied:
+            note_copied(tx, self.system, table, last_key)
         if batch.backfill is not None:
             note_page(tx, batch.backfill)
         if batch.position is not None:
@@ -101,6 +107,21 @@ class Committer:
         counts.last_seq = tx.last_seq
         counts.entries = tx.last_seq - first
         return counts
+
+    def _put_together(self, tx: HubTransaction, raws: list[RawRows]) -> list[PlaceRows]:
+        if not raws:
+            return []
+        assert self._canonicalizer is not None
+        joiner = self._canonicalizer.joiner
+        assert joiner is not None
+        return self._canonicalizer.place_rows(joiner.put_together(tx, raws), is_whole=True)
+
+    def _in_order(self, rows: list[PlaceRows]) -> list[PlaceRows]:
+        """Parents first, as the places stand."""
+        if not self.system.joins.joins:
+            return rows
+        order = {part.id: n for n, part in enumerate(self.system.places)}
+        return sorted(rows, key=lambda rows: order[rows.part.id])
 
     def _segment(self, tx: HubTransaction, segment: CanonicalSegment, seen: int, counts: Counts) -> None:
         for event in segment.events:

@@ -17,6 +17,7 @@ from engine.hub.transaction import HubTransaction
 from engine.model.change import READ, Chunk, TableRows
 from engine.pipeline.backfill import Backfill, backfills, fail_backfill
 from engine.pipeline.canonicalize import BackfillPage, CanonicalBatch, Canonicalizer, CanonicalSegment, PlaceRows
+from engine.pipeline.joined import RawRows, copies_left
 from engine.pipeline.topology import SystemPart
 from engine.ports import Feed
 
@@ -33,6 +34,8 @@ class _Page:
     seen: int
     touched: dict[int, set[str]] = field(default_factory=lambda: {})
     """Keys by place: two places of one table may have keys of different columns."""
+    touched_raw: set[str] = field(default_factory=lambda: set())
+    """Keys of a table that is joined, or joins others."""
     is_partial: bool = False
     """A touched row came without all its columns, so the log alone does not make up for the page's row."""
 
@@ -66,7 +69,13 @@ class Copies:
         done: dict[int, tuple[bytes | None, int]] = {
             place: (key, is_done) for place, key, is_done in tx.rows("select place, last_key, is_done from snapshot")
         }
+        # What is joined comes first: a row is put together when its own table is read.
+        for table, packed in copies_left(tx, self._system):
+            self._first.append((table, msgspec.msgpack.decode(packed, type=tuple[str, ...]) if packed else None))
+        left = {table for table, _ in self._first}
         for table in self._system.tables:
+            if table in left:
+                continue
             states = [done.get(part.id, (None, 0)) for part in self._system.places if part.place.table == table]
             if all(is_done for _, is_done in states):
                 continue
@@ -86,6 +95,15 @@ class Copies:
                 touched.update(rows.keys)
                 touched.update(rows.old_keys.values())
                 page.is_partial = page.is_partial or bool(rows.partial())
+
+    def touch_raw(self, found: Iterable[RawRows]) -> None:
+        page = self._page
+        if page is None:
+            return
+        for raw in found:
+            if raw.table == page.chunk.page.shape.name:
+                page.touched_raw.update(raw.keys, raw.old_keys.values())
+                page.is_partial = page.is_partial or raw.is_partial(self._system.joins.bases[raw.table].used)
 
     def due_in(self) -> float | None:
         """Seconds until `read` is to be called; None: nothing is left to read, or a page waits for the log."""
@@ -150,7 +168,10 @@ class Copies:
         if delivery is not None and delivery[0] == self._hub_id:
             # The page shows what was delivered by then, however far the log has been read.
             seen = max(seen, delivery[1])
-        batch.segments.append(CanonicalSegment(None, [], places, seen_at_read=seen))
+        raws = self._canonicalizer.raw_rows({found.shape.name: rows})
+        for raw in raws:
+            raw.drop(page.touched_raw)
+        batch.segments.append(CanonicalSegment(None, [], places, seen_at_read=seen, raw=raws))
         self._go_on(batch, found.last_key, count)
         return batch
 
@@ -161,6 +182,8 @@ class Copies:
             table, _ = self._first[0]
             parts = [part for part in self._system.places if part.place.table == table]
             batch.done = [(part.id, packed, count) for part in parts]
+            if table in self._system.joins.bases:
+                batch.copied = [(table, packed)]
             self._first[:1] = [] if last_key is None else [(table, last_key)]
             return
         job = self._backfills[0]

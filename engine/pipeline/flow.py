@@ -20,6 +20,8 @@ from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.capture import Capturer, replay_parked
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered, Deliverer
+from engine.pipeline.joined import Joiner, are_copied
+from engine.pipeline.joined_system import JoinedSystem
 from engine.pipeline.resolve import NEVER
 from engine.pipeline.settle import SHAPE_CODES, has_left, make_due, retry_due
 from engine.pipeline.shapes import note_shapes
@@ -61,7 +63,10 @@ async def run_source(flow: Flow, part: SystemPart, system: System, source: Sourc
     verify = frozenset(p.place.table for p in part.places if p.place.own_fields(p.entity) or p.place.is_lossy)
     if any(shape.has_triggers for shape in shapes.values()):
         verify = frozenset(shapes)
+    # What is kept of joined tables is what they hold, our own deliveries among it.
+    verify |= frozenset(part.joins.bases)
     verify = verify if part.is_target else frozenset[str]()
+    joiner = Joiner(part, await system.base_shapes(part.tables)) if isinstance(system, JoinedSystem) else None
 
     async def committed(counts: Counts, batch: CanonicalBatch) -> None:
         await flow.hooks.committed(part, counts, batch)
@@ -75,7 +80,7 @@ async def run_source(flow: Flow, part: SystemPart, system: System, source: Sourc
             await _replay(flow, part, system)
             flow.signals.lost.discard(part.id)
             flow.signals.opened[part.id].set()
-            await Capturer(flow.hub, flow.topology, part, feed, flow.signals, committed).run()
+            await Capturer(flow.hub, flow.topology, part, feed, flow.signals, committed, joiner).run()
     except* PositionLost:
         flow.signals.lost.add(part.id)
         # The target may be waiting for something to deliver.
@@ -160,10 +165,14 @@ async def _wait_copied(flow: Flow, part: SystemPart) -> None:
         return
     while True:
         event = flow.signals.cursor[part.id].next
-        done = await flow.hub.read(lambda tx: tx.rows("select place from snapshot where is_done"))
-        if {place.id for place in part.places} <= {place for (place,) in done}:
+        if await flow.hub.read(lambda tx: _is_copied(tx, part)):
             return
         await event.wait()
+
+
+def _is_copied(tx: HubTransaction, part: SystemPart) -> bool:
+    done = {place for (place,) in tx.rows("select place from snapshot where is_done")}
+    return {place.id for place in part.places} <= done and are_copied(tx, part)
 
 
 async def _admit(flow: Flow, part: SystemPart) -> None:

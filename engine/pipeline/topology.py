@@ -10,6 +10,7 @@ from functools import cached_property
 
 from engine.model.entity import Entity
 from engine.model.record import bits
+from engine.pipeline.join_plan import JoinPlan, plan_joins
 from engine.ports import Mapping, MatchKeys, Place
 
 
@@ -45,7 +46,17 @@ class SystemPart:
 
     @cached_property
     def tables(self) -> tuple[str, ...]:
+        """Those that are mapped."""
         return tuple(dict.fromkeys(part.place.table for part in self.places))
+
+    @cached_property
+    def joins(self) -> JoinPlan:
+        return plan_joins([part.place for part in self.places])
+
+    @cached_property
+    def logged(self) -> tuple[str, ...]:
+        """Those whose log is read: the mapped ones, and what is joined to them."""
+        return tuple(dict.fromkeys((*self.tables, *self.joins.joined)))
 
     def place(self, name: str) -> PlacePart:
         return next(part for part in self.places if part.name == name)

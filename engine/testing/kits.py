@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from engine.model.entity import Entity, Field, Match, Policy, Type
 from engine.model.table import Column, Form, Kind, Shape
+from engine.model.value import Wire
 from engine.ports import Clock, Deletes, KeyRule
 from engine.testing.mapping import PlainMapping, PlainPlace
 from engine.testing.memory import MemoryDatabase
-from engine.testing.memory_transaction import ForeignKey
+from engine.testing.memory_transaction import ForeignKey, MemoryTransaction
 
 ACCOUNT = Entity(
     name="account",
@@ -88,6 +89,25 @@ class Kit:
             texts = [Column(name=n, kind=Kind.TEXT, type="text", is_nullable=n != "id") for n in ("id", "code", "note")]
             database.create_table(Shape(name=PARTS, form=self.form, key=("id",), columns=tuple(texts)))
         return database
+
+    def living(self, database: MemoryDatabase) -> list[dict[str, Wire]]:
+        """Its customers that are not deleted, by the names of `columns`, as an application shows them."""
+        rows = self.customers(database)
+        return [row for row in rows if self.soft_delete is None or row[self.soft_delete] not in ("t", 1)]
+
+    def customers(self, database: MemoryDatabase) -> list[dict[str, Wire]]:
+        return database.rows(self.accounts)
+
+    def enter(self, transaction: MemoryTransaction, values: dict[str, Wire]) -> None:
+        """A user enters a customer."""
+        transaction.insert(self.accounts, values)
+
+    def change(self, transaction: MemoryTransaction, row: dict[str, Wire], values: dict[str, Wire]) -> None:
+        """A user changes a customer, whom the application has shown as `row`."""
+        transaction.update(self.accounts, (row["id"],), values)
+
+    def remove(self, transaction: MemoryTransaction, row: dict[str, Wire]) -> None:
+        transaction.delete(self.accounts, (row["id"],))
 
     def mapping(self, *, has_parts: bool = False, has_kinds: bool = False) -> PlainMapping:
         rule = KeyRule.ASSIGNED if self.is_assigned else KeyRule.UUID

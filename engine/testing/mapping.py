@@ -15,9 +15,10 @@ import msgspec
 
 from engine.errors import TableHeld, ValueRefused
 from engine.model.entity import ALIVE, Entity, Type
+from engine.model.joined import Empty, Link
 from engine.model.table import Form, Shape
 from engine.model.value import ABSENT, Canonical, CanonicalRow, Wire, WireRow
-from engine.ports import Allocate, CanonicalTest, Deletes, KeyRule, MatchKeys, Place, Read, Written
+from engine.ports import Allocate, CanonicalTest, Deletes, Join, KeyRule, MatchKeys, Place, Read, RowText, Written
 
 NAMESPACE = uuid.UUID("0b8e6a2c-51d5-4a0e-9a43-2c7a0f6d1e55")
 
@@ -44,6 +45,11 @@ class PlainPlace:
     only: Callable[[CanonicalRow], bool] | None = None
     place_name: str | None = None
     is_lossy: bool = False
+    joins: tuple[Join, ...] = ()
+
+    @property
+    def used(self) -> frozenset[str]:
+        return frozenset(self.fields.values()) | self.constants.keys() | frozenset(self.key)
 
     @property
     def name(self) -> str:
@@ -90,6 +96,52 @@ class PlainPlace:
                 field=self.key_field,
             )
         return str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainJoin:
+    """`engine.ports.Join` by the columns' texts. `constants`: column → value that every row which takes part has."""
+
+    name: str
+    table: str
+    links: tuple[Link, ...]
+    key: tuple[str, ...] = ("id",)
+    find: tuple[str, ...] = ()
+    empty: Empty = Empty.KEEP
+    key_rule: KeyRule = KeyRule.UUID
+    order: tuple[str, ...] = ()
+    used: frozenset[str] = frozenset()
+    constants: Mapping[str, Wire] = field(default_factory=lambda: {})
+
+    def rows(self, shape: Shape) -> PlainJoined:
+        return PlainJoined(self, shape)
+
+    def texts(self, shape: Shape, columns: Sequence[str]) -> RowText:
+        places = [n for name in columns if (n := shape.index(name)) is not None]
+
+        def text(row: WireRow) -> str | None:
+            values = [row[n] for n in places]
+            return None if None in values or ABSENT in values else _join([str(value) for value in values])
+
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class PlainJoined:
+    """`engine.ports.JoinedRows`."""
+
+    join: PlainJoin
+    shape: Shape
+
+    @property
+    def constants(self) -> dict[str, Wire]:
+        return dict(self.join.constants)
+
+    def takes(self, row: WireRow) -> bool:
+        return all(row[self.shape.index(name) or 0] == value for name, value in self.join.constants.items())
+
+    def make_key(self, hub_id: str, owner: str) -> str:
+        return str(uuid.uuid5(NAMESPACE, f"{hub_id} {self.join.name} {owner}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

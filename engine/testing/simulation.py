@@ -28,10 +28,12 @@ from engine.model.record import Entry
 from engine.model.table import Form
 from engine.model.value import Wire
 from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
+from engine.pipeline.joined_system import JoinedSystem, JoinedTarget
 from engine.pipeline.topology import Topology
-from engine.ports import Clock, Role
+from engine.ports import Clock, Role, System, Target
 from engine.telemetry.log import Log
 from engine.testing.faults import Faults
+from engine.testing.joined_kits import JOINED_KITS
 from engine.testing.kits import ACCOUNT, KIND, KITS, PART, PARTS, SITE, TEXTS, Kit
 from engine.testing.memory import MemoryDatabase
 from engine.testing.memory_polled import MemoryLooks, PolledSource
@@ -70,7 +72,7 @@ class Simulation:
     `has_imports`: users load many parts at once and change many at once, which the engine takes as bulks. `has_filter`:
     customers of the CRM become prospects, which take no part, and customers again. `has_backfills`: tables are read
     again beside the log. `has_losses`: logs are lost, and then the tables are read again. `has_polling`: some systems
-    have no log and are looked at now and then."""
+    have no log and are looked at now and then. `has_joins`: customers are kept in several tables."""
 
     seed: int
     has_deletes: bool = True
@@ -82,6 +84,7 @@ class Simulation:
     has_backfills: bool = False
     has_losses: bool = False
     has_polling: bool = False
+    has_joins: bool = False
     crashes: int = 0
     log: io.StringIO = field(default_factory=io.StringIO)
 
@@ -90,10 +93,11 @@ class Simulation:
         self.clock = WorldClock()
         self.faults = Faults.swarm(self.seed, now=self.clock.monotonic)
         self.faults.rng = Random(self.seed + 1)
+        self.kits = {kit.name: kit for kit in (JOINED_KITS if self.has_joins else KITS)}
         self.databases = {
-            kit.name: kit.create(self.clock, has_parts=self.has_imports, has_kinds=self._has_kinds(kit)) for kit in KITS
+            kit.name: kit.create(self.clock, has_parts=self.has_imports, has_kinds=self._has_kinds(kit))
+            for kit in self.kits.values()
         }
-        self.kits = {kit.name: kit for kit in KITS}
         self.connection = connect(None)
         migrate(self.connection, self.clock)
         # Keys are made from the hub's id, and rows are read in the order of their keys.
@@ -123,7 +127,7 @@ class Simulation:
             for _ in range(self.rng.randrange(4)):
                 self.edit()
             if self._is_ready and (self.has_backfills or self.has_losses) and self.rng.random() < 0.5:
-                self._read_again(self.rng.choice(KITS))
+                self._read_again(self._any_kit())
             self._life(self.rng.uniform(0.5, 90.0))
             self.clock.pass_time(self.rng.uniform(0, 100))
         if self.has_filter:
@@ -143,10 +147,10 @@ class Simulation:
         number = self._hub_rows(f"select id from system where name = '{kit.name}'")[0][0]
         is_whole = self.has_losses or self.rng.random() < 0.3
         table = self.rng.choice((kit.accounts, kit.sites))
-        city, living = kit.columns["city"], self._living(kit)
+        street, living = kit.columns["street"], self._living(kit)
         condition = ""
         if table == kit.accounts and living and self.rng.random() < 0.5:
-            condition = f"{city} = '{self.rng.choice(living)[city]}'"
+            condition = f"{street} = '{self.rng.choice(living)[street]}'"
         pace = self.rng.choice((None, 1, 3))
 
         def order(tx: HubTransaction) -> None:
@@ -218,7 +222,7 @@ class Simulation:
                     is_source=True,
                     is_target=kit.name not in self.sending,
                 )
-                for kit in KITS
+                for kit in self.kits.values()
             ]
             topology = enroll(tx, hub.hub_id, (ACCOUNT, SITE, PART), systems)
             forget_absent_sources(tx, topology)
@@ -239,12 +243,13 @@ class Simulation:
     def _member(self, topology: Topology, name: str, database: MemoryDatabase) -> Member:
         looks = self.looks.get(name)
         source = MemorySource(database, self.faults) if looks is None else PolledSource(database, looks, self.faults)
-        return Member(
-            part=topology.named(name),
-            system=MemorySystem(database, self.faults, looks),
-            source=source,
-            target=None if name in self.sending else MemoryTarget(database, self.faults, looks),
-        )
+        part = topology.named(name)
+        system: System = MemorySystem(database, self.faults, looks)
+        target: Target | None = None if name in self.sending else MemoryTarget(database, self.faults, looks)
+        if part.joins.joins:
+            system = JoinedSystem(system, part.joins, "postgres")
+            target = None if target is None else JoinedTarget(target, system, topology.hub_id)
+        return Member(part=part, system=system, source=source, target=target)
 
     async def _users(self) -> None:
         """Users at work beside the daemon, and the world's weather."""
@@ -270,9 +275,12 @@ class Simulation:
 
     # ---------------------------------------------------------------------------------------------- users
 
+    def _any_kit(self) -> Kit:
+        return self.rng.choice(list(self.kits.values()))
+
     def edit(self) -> None:
         """One transaction of one system's users."""
-        kit = self.rng.choice(KITS)
+        kit = self._any_kit()
         try:
             with self.databases[kit.name].transaction() as transaction:
                 if self.has_imports and self.rng.random() < 0.5:
@@ -350,8 +358,7 @@ class Simulation:
         ]
 
     def _living(self, kit: Kit) -> list[dict[str, Wire]]:
-        rows = self.databases[kit.name].rows(kit.accounts)
-        return [row for row in rows if kit.soft_delete is None or row[kit.soft_delete] not in ("t", 1)]
+        return kit.living(self.databases[kit.name])
 
     def _insert(self, kit: Kit, transaction: MemoryTransaction) -> None:
         values: dict[str, Wire] = {kit.columns[name]: self._value(kit, None) for name in TEXTS}
@@ -363,12 +370,17 @@ class Simulation:
             values[kit.soft_delete] = "f"
         if not kit.is_assigned:
             values["id"] = f"k{self.serial}"
-        transaction.insert(kit.accounts, values)
+        kit.enter(transaction, values)
 
     def _email(self, kit: Kit) -> str:
         """Mostly a new one; sometimes that of a customer whom another system knows and this one does not yet."""
-        others = {str(row[other.columns["email"]]) for other in KITS if other is not kit for row in self._living(other)}
-        own = {str(row[kit.columns["email"]]) for row in self.databases[kit.name].rows(kit.accounts)}
+        others = {
+            str(row[other.columns["email"]])
+            for other in self.kits.values()
+            if other is not kit
+            for row in self._living(other)
+        }
+        own = {str(row[kit.columns["email"]]) for row in kit.customers(self.databases[kit.name])}
         # Nor one whom somebody has deleted: entered again, that may well be another customer, and a person would be
         # asked.
         twins = sorted(others - own - self.deleted)
@@ -379,7 +391,7 @@ class Simulation:
 
     def _update(self, kit: Kit, transaction: MemoryTransaction, row: dict[str, Wire]) -> None:
         column = kit.columns[self.rng.choice(TEXTS)]
-        transaction.update(kit.accounts, (row["id"],), {column: self._value(kit, row[column])})
+        kit.change(transaction, row, {column: self._value(kit, row[column])})
 
     def _count(self, kit: Kit, transaction: MemoryTransaction, row: dict[str, Wire]) -> None:
         column = kit.columns["stock"]
@@ -387,15 +399,18 @@ class Simulation:
         count = int(str(row[column] or 0)) + change
         email = str(row[kit.columns["email"]])
         self._sums.append((email, change))
-        transaction.update(kit.accounts, (row["id"],), {column: str(count) if kit.form is Form.TEXT else count})
+        kit.change(transaction, row, {column: str(count) if kit.form is Form.TEXT else count})
 
     def _delete(self, kit: Kit, transaction: MemoryTransaction, row: dict[str, Wire]) -> None:
         self.deleted.add(str(row[kit.columns["email"]]))
         if kit.soft_delete is not None:
-            transaction.update(kit.accounts, (row["id"],), {kit.soft_delete: "t"})
+            kit.change(transaction, row, {kit.soft_delete: "t"})
         else:
-            transaction.delete(kit.accounts, (row["id"],))
+            kit.remove(transaction, row)
             self._let_go(kit, row)
+            if self.has_joins:
+                # What was never committed is not told of a row that is put together.
+                self.unseen.update(str(value) for value in row.values() if value in self._pending)
 
     def _let_go(self, kit: Kit, row: dict[str, Wire]) -> None:
         if kit.name in self.looks:
@@ -456,7 +471,7 @@ class Simulation:
             emails = [row[0] for row in tables[name]]
             doubled = sorted({str(e) for e in emails if emails.count(e) > 1})
             assert not doubled, f"{name} has {doubled} twice"
-            by_key = {row["id"]: str(row[kit.columns["email"]]) for row in self.databases[name].rows(kit.accounts)}
+            by_key = {row["id"]: str(row[kit.columns["email"]]) for row in kit.customers(self.databases[name])}
             sites[name] = sorted(
                 (by_key[row["account"]], str(row["label"])) for row in self.databases[name].rows(kit.sites)
             )

@@ -190,8 +190,8 @@ def test_interrupts_stop_at_once_also_where_it_has_nearly_stopped(running: Runni
 
 
 def test_a_hub_of_an_older_version_is_told_and_the_daemon_brings_it_up_to_date(agreed: Path) -> None:
-    execute(agreed / "hub.sqlite", "drop table backfill")
-    execute(agreed / "hub.sqlite", "drop table shape")
+    for table in ("joined_link", "joined_row", "joined_index", "joined_table", "shape", "backfill"):
+        execute(agreed / "hub.sqlite", f"drop table {table}")
     execute(agreed / "hub.sqlite", "pragma user_version = 6")
     told = concord(agreed, "status")
     assert (told.exit_code, "schema version 6" in told.stderr, "next:" in told.stderr) == (9, True, True)

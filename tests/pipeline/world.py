@@ -27,7 +27,7 @@ from engine.pipeline.commit import Committer
 from engine.pipeline.gather import Fresh, Item, gather
 from engine.pipeline.settle import Outcome, Refusal, retry, settle
 from engine.pipeline.topology import PlacePart, SystemPart, Topology, entity_part
-from engine.ports import Allocate, CanonicalTest, Deletes, KeyRule, MatchKeys, Place, Reader, Writer
+from engine.ports import Allocate, CanonicalTest, Deletes, Join, KeyRule, MatchKeys, Place, Reader, Writer
 
 SYSTEMS = ("crm", "fsm", "erp")
 
@@ -53,6 +53,8 @@ class WorldPlace:
     key_rule: KeyRule = KeyRule.UUID
     deletes: Deletes = Deletes.ROW
     is_lossy: bool = False
+    joins: tuple[Join, ...] = ()
+    used: frozenset[str] = frozenset()
 
     def own_fields(self, entity: Entity) -> int:
         return 0

@@ -9,7 +9,8 @@ The tests of the tests break the engine on purpose, each in one way, and the sam
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -19,10 +20,12 @@ from engine.hub.aside import Conflict
 from engine.hub.transaction import HubTransaction
 from engine.model.change import Batch
 from engine.pipeline import copies, flow, gather, settle
+from engine.pipeline.canonicalize import CanonicalSegment
 from engine.pipeline.deliver import Deliverer
 from engine.pipeline.slow import Slow
 from engine.testing.memory import MemoryDatabase
 from engine.testing.memory_source import MemoryFeed
+from engine.testing.memory_target import MemoryDelivery
 from engine.testing.simulation import Simulation
 
 WORLDS = int(os.environ.get("CONCORD_TEST_WORLDS", "16"))
@@ -69,6 +72,25 @@ def test_worlds_in_which_many_rows_come_at_once_settle_in_agreement(monkeypatch:
     run_worlds(lambda seed: Simulation(6000 + seed, has_imports=True), WORLDS)
     run_worlds(lambda seed: Simulation(7000 + seed, has_imports=True, has_modes=True, has_retention=True), WORLDS // 2)
     assert min(bulks.values()) > WORLDS
+
+
+def test_worlds_in_which_customers_are_kept_in_several_tables_settle_in_agreement() -> None:
+    run_worlds(lambda seed: Simulation(8000 + seed, has_joins=True), WORLDS // 2)
+    run_worlds(lambda seed: Simulation(8500 + seed, has_joins=True, has_backfills=True, has_imports=True), WORLDS // 4)
+
+
+def test_forgetting_what_a_delivery_made_of_joined_tables_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CanonicalSegment, "raw_echoes", property(lambda self: [], lambda self, value: None))
+    assert notices(lambda seed: Simulation(seed, has_joins=True))
+
+
+def test_leaving_half_of_a_refused_write_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def unit(self: MemoryDelivery) -> AsyncGenerator[None]:
+        yield
+
+    monkeypatch.setattr(MemoryDelivery, "unit", unit)
+    assert notices(lambda seed: Simulation(seed, has_joins=True))
 
 
 def test_the_same_seed_is_the_same_world() -> None:

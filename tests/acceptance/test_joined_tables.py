@@ -1,0 +1,193 @@
+"""Goal: a record that a system keeps in several tables is one record: side tables with further columns, addresses that
+are several tables away, whoever writes to which of them.
+
+Method: a system with joined tables beside one that has everything in one row, on SQLite and PostgreSQL; users write to
+every table of the joins, in one transaction and in several; daemons are killed. In the end all must agree, and the rows
+of the side tables must be those that an application would have made.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.testing.postgres import PostgresServer
+from tests.acceptance.field import Field, Shape
+from tests.acceptance.trouble import Trouble
+
+DICTIONARY = """
+[entities.account]
+description = "A customer"
+[entities.account.fields]
+name = { type = "text" }
+segment = { type = "text" }
+email = { type = "text" }
+"""
+SCHEMA = """
+create table accounts (id varchar(36) primary key, name varchar(150), deleted integer default 0);
+create table accounts_cstm (id_c varchar(36) primary key, segment_c varchar(50), other_c varchar(50));
+create table mail (id varchar(36) primary key, address varchar(200), address_caps varchar(200), deleted integer);
+create table mail_link (id varchar(36) primary key, mail_id varchar(36), bean_id varchar(36), bean_module varchar(20),
+    is_primary integer, deleted integer);
+"""
+MAPPING = """
+[[table]]
+name = "accounts"
+entity = "account"
+key = ["id"]
+allocate = "uuid"
+where = "deleted = 0"
+
+[[table.join]]
+name = "accounts_cstm"
+as = "extra"
+key = ["id_c"]
+on = { id_c = "id" }
+
+[[table.join]]
+name = "mail_link"
+as = "link"
+key = ["id"]
+on = { bean_id = "id" }
+where = "bean_module = 'Accounts' and is_primary = 1 and deleted = 0"
+allocate = "uuid"
+empty = "delete"
+
+[[table.join]]
+name = "mail"
+key = ["id"]
+on = { id = "link.mail_id" }
+where = "deleted = 0"
+find = ["address"]
+allocate = "uuid"
+
+[table.fields]
+name = "name"
+segment = "extra.segment_c"
+email = "mail.address"
+
+[[table.example]]
+row = { id = "1", name = "Acme", deleted = 0, "extra.segment_c" = "gold", "mail.address" = "a@acme.example" }
+record = { name = "Acme", segment = "gold", email = "a@acme.example" }
+"""
+PLAIN_SCHEMA = "create table client (id integer primary key, title text, segment text, mail text);"
+PLAIN = """
+[[table]]
+name = "client"
+entity = "account"
+key = ["id"]
+[table.fields]
+name = "title"
+segment = "segment"
+email = "mail"
+"""
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def trouble(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Trouble]:
+    is_file = request.param == "sqlite"
+    crm = Shape(SCHEMA, MAPPING if is_file else MAPPING.replace('name = "', 'name = "public.', 1))
+    if not is_file:
+        crm = Shape(SCHEMA, _qualified(MAPPING))
+    field = Field(
+        postgres_server,
+        Path(tmp_path_factory.mktemp("joined")),
+        f"joined{next(_numbers)}",
+        systems=("crm", "erp"),
+        files=frozenset(("crm", "erp") if is_file else ("erp",)),
+        dictionary=DICTIONARY,
+        shapes={"crm": crm, "erp": Shape(PLAIN_SCHEMA, PLAIN)},
+    )
+    with field.standing():
+        made = Trouble(field)
+        with field.application("crm") as crm:
+            crm.run("insert into accounts values ('old', 'Old', 0)")
+            crm.run("insert into accounts_cstm values ('old', 'bronze', null)")
+            crm.run("insert into mail values ('m-old', 'old@old.example', 'OLD@OLD.EXAMPLE', 0)")
+            crm.run("insert into mail_link values ('l-old', 'm-old', 'old', 'Accounts', 1, 0)")
+        made.concord("setup")
+        checked = made.concord("check", "--json")
+        found = json.loads(checked.stdout)["findings"]
+        assert [f for f in found if f["is_fatal"] or "example" in f["path"]] == []
+        made.start()
+        made.wait_copied()
+        yield made
+        assert made.stop() == 0
+        made.check_agreement()
+
+
+def _qualified(mapping: str) -> str:
+    for table in ("accounts_cstm", "mail_link", "mail", "accounts"):
+        mapping = mapping.replace(f'name = "{table}"', f'name = "public.{table}"')
+    return mapping
+
+
+def test_what_was_there_is_one_record(trouble: Trouble) -> None:
+    trouble.wait_row(
+        "erp", "select 1 from client where title = 'Old' and segment = 'bronze' and mail = 'old@old.example'"
+    )
+
+
+def test_rows_of_several_tables_arrive_as_one_and_a_change_of_any_is_one_of_the_record(trouble: Trouble) -> None:
+    with trouble.field.application("crm") as crm, crm.transaction():
+        crm.run("insert into accounts values ('a', 'Acme', 0)")
+        crm.run("insert into accounts_cstm values ('a', 'gold', 'x')")
+        crm.run("insert into mail values ('m-a', 'a@acme.example', 'A@ACME.EXAMPLE', 0)")
+        crm.run("insert into mail_link values ('l-a', 'm-a', 'a', 'Accounts', 1, 0)")
+    trouble.changes["crm"] = trouble.changes.get("crm", 0) + 4
+    acme = "select 1 from client where title = 'Acme'"
+    trouble.wait_row("erp", f"{acme} and segment = 'gold' and mail = 'a@acme.example'")
+    trouble.run("crm", "update mail set address = 'b@acme.example' where id = 'm-a'")
+    trouble.wait_row("erp", f"{acme} and mail = 'b@acme.example'")
+    trouble.run("crm", "update accounts_cstm set segment_c = 'silver' where id_c = 'a'")
+    trouble.wait_row("erp", f"{acme} and segment = 'silver'")
+    trouble.run("crm", "update mail_link set deleted = 1 where id = 'l-a'")
+    trouble.wait_row("erp", f"{acme} and mail is null")
+    trouble.run("crm", "insert into mail_link values ('l-b', 'm-a', 'a', 'Accounts', 1, 0)")
+    trouble.wait_row("erp", f"{acme} and mail = 'b@acme.example'")
+    trouble.run("crm", "delete from accounts_cstm where id_c = 'a'")
+    trouble.wait_row("erp", f"{acme} and segment is null")
+
+
+def test_what_comes_from_elsewhere_is_written_to_each_table(trouble: Trouble) -> None:
+    trouble.run("crm", "insert into mail values ('m-info', 'info@bolt.example', 'INFO@BOLT.EXAMPLE', 0)")
+    trouble.run("erp", "insert into client (title, segment, mail) values ('Bolt', 'gold', 'info@bolt.example')")
+    whole = (
+        "select l.mail_id, c.segment_c from accounts a join accounts_cstm c on c.id_c = a.id"
+        " join mail_link l on l.bean_id = a.id and l.bean_module = 'Accounts' and l.is_primary = 1 and l.deleted = 0"
+        " where a.name = 'Bolt'"
+    )
+    trouble.wait(lambda: trouble.ask("crm", whole) == [("m-info", "gold")], "the address that was there is used")
+    trouble.run("erp", "update client set mail = 'new@bolt.example' where title = 'Bolt'")
+    trouble.wait_row("crm", "select 1 from mail where address = 'new@bolt.example' and deleted = 0")
+    links = "select count(*) from mail_link where bean_id in (select id from accounts where name = 'Bolt')"
+    trouble.wait(lambda: trouble.ask("crm", links) == [(1,)], "it has one link, not two")
+    trouble.wait_row("crm", "select 1 from mail where id = 'm-info' and address = 'info@bolt.example'")
+    trouble.run("erp", "update client set mail = null, segment = null where title = 'Bolt'")
+    trouble.wait(lambda: trouble.ask("crm", whole) == [], "the link is gone")
+    trouble.wait(lambda: trouble.ask("crm", links) == [(0,)], "and is not kept as an empty one")
+
+
+def test_our_own_deliveries_are_known_when_a_user_writes_next(trouble: Trouble) -> None:
+    trouble.run("erp", "insert into client (title, segment, mail) values ('Dove', 'tin', 'd@dove.example')")
+    trouble.wait_row("crm", "select 1 from accounts_cstm where segment_c = 'tin'")
+    trouble.run("crm", "update accounts set name = 'Dove Ltd' where name = 'Dove'")
+    trouble.wait_row(
+        "erp", "select 1 from client where title = 'Dove Ltd' and segment = 'tin' and mail = 'd@dove.example'"
+    )
+    trouble.wait_row("crm", "select 1 from mail where address = 'd@dove.example'")
+
+
+def test_a_deletion_takes_what_belongs_to_it_along(trouble: Trouble) -> None:
+    trouble.run("erp", "insert into client (title, segment) values ('Gone', 'lead')")
+    trouble.wait_row("crm", "select 1 from accounts_cstm where segment_c = 'lead'")
+    trouble.run("erp", "delete from client where title = 'Gone'")
+    left = "select 1 from accounts where name = 'Gone' union all select 1 from accounts_cstm where segment_c = 'lead'"
+    trouble.wait(lambda: trouble.ask("crm", left) == [], "both rows are gone")
