@@ -6,6 +6,7 @@ Method: a few hundred rows through all of it. No number that depends on the mach
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from benchmarks import debezium, decoding, latency, peers
 from benchmarks.commits import commits_in_log, log_end
 from benchmarks.consumer import RunVoid, bring_up
 from benchmarks.latency import committed
-from benchmarks.legs import MariadbLeg, PostgresLeg
+from benchmarks.legs import MariadbLeg, PostgresLeg, TopicLeg
 from benchmarks.mariadb import PASSWORD, fresh_shop
 from benchmarks.peers import Plan
 from benchmarks.servers import Pair, fresh_databases, read_contents, start_pair
@@ -92,7 +93,20 @@ def test_concord_goes_from_mariadb_to_postgresql(
     assert len({*found["contents"]["sha256"], *found["contents"]["sha256_at_source"]}) == 1
 
 
-def test_two_go_from_a_topic_to_postgresql(pair: Pair) -> None:
+def test_two_go_from_a_topic_to_postgresql(
+    pair: Pair, postgres_leg: PostgresLeg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, worker = postgres_leg.kafka.broker, postgres_leg.kafka.worker
+
+    @contextmanager
+    def open_leg(name: str, pair: Pair) -> Iterator[TopicLeg]:
+        # Broker and worker run already; a second worker fills the topic, as in `peers.open_leg`.
+        assert name == "topic"
+        with debezium.start_worker(tmp_path / "feeder", broker) as (feeder, _):
+            own = debezium.Kafka(broker=broker, worker=worker, programs=postgres_leg.kafka.programs[1:])
+            yield TopicLeg(pair=pair, kafka=own, feeder=feeder)
+
+    monkeypatch.setattr(peers, "open_leg", open_leg)
     document = peers.measure(pair, plan("update-100", legs=("topic",), decodes=False, warm_rows=0))
     assert document["void"] == []
     check(document["legs"]["topic"], "update-100", "concord", "debezium")
