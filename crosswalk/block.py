@@ -11,6 +11,7 @@ from sqlglot.expressions import Expr
 
 from crosswalk.dictionary import Dictionary
 from engine.errors import ValueRefused
+from engine.model.draw import Draw
 from engine.model.entity import Entity
 from engine.model.entity import Field as EntityField
 from engine.ports import Deletes, KeyRule
@@ -87,6 +88,8 @@ class Block:
     """None: assigned where the database assigns the key, else nobody makes keys."""
     key_field: str | None
     key_template: Template | None
+    draw: Draw | None
+    """Where the target takes the keys of new rows from (ASSIGNED)."""
     deletes: Deletes
     joins: tuple[Join, ...] = ()
     """Owners first."""

@@ -265,7 +265,7 @@ def _key_findings(place: MappedPlace, shape: Shape) -> Iterator[Finding]:
             yield _key_finding(block, column, "a template makes no uuid", 'Use allocate = "uuid".')
         if column is not None and column.kind is Kind.INTEGER and place.key_rule is KeyRule.UUID:
             yield _key_finding(block, column, "a uuid is no integer", 'Use allocate = "assigned" or { template = … }.')
-        if column is not None and place.key_rule is KeyRule.ASSIGNED and not column.is_assigned:
+        if column is not None and place.key_rule is KeyRule.ASSIGNED and not (column.is_assigned or block.draw):
             message = "the database does not assign values to the column"
             yield _key_finding(block, column, message, "Choose another rule for allocate.")
         if column is not None and column.length is not None and place.key_rule is KeyRule.UUID and column.length < 36:

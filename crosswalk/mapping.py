@@ -30,10 +30,12 @@ from crosswalk.place import MappedPlace
 from crosswalk.problems import Problems, convert_form, describe, near, read_toml
 from crosswalk.sql_scope import column_name
 from crosswalk.units import CURRENCIES, UNIX_UNITS, factor
+from engine.model.draw import Draw, Sequence, Series
 from engine.model.entity import Entity, Field, Type
 from engine.ports import Deletes, KeyRule
 
 _COLUMN = re.compile(r"[^\W\d][\w$]*")
+_SERIES = re.compile(r"(.*)\{n(?::0(\d))?d?\}")
 _WRITTEN = re.compile(rf"({_COLUMN.pattern}\.)?{_COLUMN.pattern}")
 
 
@@ -118,7 +120,7 @@ class _Loader:
         only = self._sql(table.only, (*path, "only"))
         if only is not None:
             self._check_canonical(only, entity, (*path, "only"))
-        rule, key_field, template = self._allocate(entity, table, path)
+        rule, key_field, template, draw = self._allocate(entity, table, path, zone)
         self._check_joined_names(fields, filter_, joins, path)
         block = Block(
             system=self.system,
@@ -137,6 +139,7 @@ class _Loader:
             key_rule=rule,
             key_field=key_field,
             key_template=template,
+            draw=draw,
             deletes=self._deletes(table, fields, path),
             joins=tuple(joins),
             examples=tuple(self._examples(table, path)),
@@ -388,12 +391,12 @@ class _Loader:
         return Deletes.KEEP if table.deletes == "keep" else Deletes.ROW
 
     def _allocate(
-        self, entity: Entity, table: TableForm, path: Path
-    ) -> tuple[KeyRule | None, str | None, Template | None]:
+        self, entity: Entity, table: TableForm, path: Path, zone: ZoneInfo | None
+    ) -> tuple[KeyRule | None, str | None, Template | None, Draw | None]:
         where = (*path, "allocate")
         rule = table.allocate
         if rule is None:
-            return None, None, None
+            return None, None, None, None
         open_columns = [column for column in table.key if column not in table.insert]
         if rule != "none" and len(open_columns) != 1:
             self.problems.add(where, "of a key of several columns all but one must be constants of `insert`")
@@ -401,19 +404,40 @@ class _Loader:
             if rule not in ("assigned", "uuid", "none"):
                 known = ("assigned", "uuid", "none")
                 self.problems.add(where, f"there is no rule {rule!r}{near(rule, known)}")
-                return None, None, None
+                return None, None, None, None
             if rule == "assigned" and len(table.key) != 1:
                 self.problems.add(where, "a database assigns keys of one column only")
-            return KeyRule(rule), None, None
+            return KeyRule(rule), None, None, None
         form = convert_form(rule, KeyForm, where, self.problems)
         if form is None:
-            return None, None, None
-        if (form.field is None) == (form.template is None):
-            self.problems.add(where, "exactly one of field and template is wanted")
+            return None, None, None, None
+        if sum(rule is not None for rule in (form.field, form.template, form.sequence, form.series)) != 1:
+            self.problems.add(where, "exactly one of field, template, sequence and series is wanted")
+        if form.sequence is not None or form.series is not None:
+            if len(table.key) != 1:
+                self.problems.add(where, "keys of one column only are drawn")
+            return KeyRule.ASSIGNED, None, None, self._draw(form, where, zone)
         if form.field is not None:
             self._check_key_field(form.field, entity, (*where, "field"))
-            return KeyRule.FIELD, form.field, None
-        return KeyRule.TEMPLATE, None, self._template(form.template or "", entity, (*where, "template"))
+            return KeyRule.FIELD, form.field, None, None
+        return KeyRule.TEMPLATE, None, self._template(form.template or "", entity, (*where, "template")), None
+
+    def _draw(self, form: KeyForm, where: Path, zone: ZoneInfo | None) -> Draw | None:
+        if form.sequence is not None:
+            return Sequence(name=form.sequence)
+        found = _SERIES.fullmatch(form.series or "")
+        if found is None or re.search(r"[{}]", re.sub(r"\{(year|month|day)\}", "", found[1])):
+            wanted = 'a text with a number at its end is wanted, as "SINV-{year}-{n:05d}" (or {month}, {day})'
+            self.problems.add((*where, "series"), f"{wanted}, not {form.series!r}")
+            return None
+        return Series(
+            before=found[1],
+            digits=int(found[2] or 1),
+            table=form.table,
+            name_column=form.name,
+            number_column=form.current,
+            zone=zone or ZoneInfo("UTC"),
+        )
 
     def _check_key_field(self, name: str, entity: Entity, where: Path) -> None:
         if name not in entity.index:

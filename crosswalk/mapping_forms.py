@@ -27,6 +27,11 @@ class FieldForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class KeyForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     field: str | None = None
     template: str | None = None
+    sequence: str | None = None
+    series: str | None = None
+    table: str = "tabSeries"
+    name: str = "name"
+    current: str = "current"
 
 
 class ExampleForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from crosswalk.compile_read import CompiledReader, compile_reader
 from crosswalk.compile_write import CompiledWriter, compile_writer
 from crosswalk.expression import SqlProblem, compile_accepts
 from crosswalk.joined import Join, used_columns
+from engine.model.draw import Draw
 from engine.model.entity import ALIVE, Entity
 from engine.model.table import Shape
 from engine.model.value import ABSENT, Canonical, CanonicalRow
@@ -59,6 +60,10 @@ class MappedPlace:
     @property
     def deletes(self) -> Deletes:
         return self.block.deletes
+
+    @property
+    def draw(self) -> Draw | None:
+        return self.block.draw
 
     @property
     def joins(self) -> tuple[Join, ...]:

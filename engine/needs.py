@@ -53,6 +53,7 @@ def unkept(
             block = place.block
             shape = None if shapes is None else shapes.get((system.name, block.table))
             found += _unassigned(system, block, shape)
+            found += _undrawn(system, block, shape)
             found += _unjoined(system, block, shape)
             found += _undated(system, block, shape, dictionary, readers)
     return found
@@ -65,6 +66,14 @@ def _unassigned(system: SystemConfig, block: Block, shape: Shape | None) -> list
     message = f"plugin {system.plugin.kind} cannot learn which keys the database hands out ({word.note})"
     hint = 'Say allocate = "uuid", { field = … }, { template = … } or "none".'
     return [_unkept(system, block, message, hint)]
+
+
+def _undrawn(system: SystemConfig, block: Block, shape: Shape | None) -> list[Unkept]:
+    word = system.plugin.promises_for(system.options, block.table, shape)[Promise.DRAWN_KEYS]
+    if word.is_kept or not system.mode.is_target or block.draw is None:
+        return []
+    message = f"plugin {system.plugin.kind} draws no keys ({word.note})"
+    return [_unkept(system, block, message, 'Say allocate = "uuid", { field = … }, { template = … } or "none".')]
 
 
 def _unjoined(system: SystemConfig, block: Block, shape: Shape | None) -> list[Unkept]:

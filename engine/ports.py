@@ -15,6 +15,7 @@ from typing import Protocol
 
 from engine.errors import ValueRefused
 from engine.model.change import Batch, Chunk, Page
+from engine.model.draw import Draw
 from engine.model.entity import Entity
 from engine.model.joined import Empty, Link
 from engine.model.position import Position
@@ -171,9 +172,10 @@ class TableWrite:
 
     `rids[i]` is the record of `rows[i]`. `assigned`: the key column whose value the target hands out (INSERT only);
     then `key` is `(assigned,)`, the rows do not have it, and each (rid, key) is stored in `concord_identity` in the
-    same transaction. `place` names the mapping block, for `concord_identity`. Wire values are in the form of
-    the table's `Shape`. `rows` may be read as often as needed; some are made where they are read. `only_new`: columns
-    that an INSERT gives to a row that was not there; one that was keeps what it has. `if_unchanged`: see `WriteResult`.
+    same transaction. `draw`: where it takes that value from; None: the database gives it by itself. `place` names the
+    mapping block, for `concord_identity`. Wire values are in the form of the table's `Shape`. `rows` may be read as
+    often as needed; some are made where they are read. `only_new`: columns that an INSERT gives to a row that was not
+    there; one that was keeps what it has. `if_unchanged`: see `WriteResult`.
     """
 
     table: str
@@ -184,6 +186,7 @@ class TableWrite:
     rows: Sequence[WireRow]
     rids: Sequence[int]
     assigned: str | None = None
+    draw: Draw | None = None
     only_new: frozenset[str] = frozenset()
     if_unchanged: bool = False
 
@@ -454,6 +457,11 @@ class Place(Protocol):
     def key_rule(self) -> KeyRule: ...
     @property
     def deletes(self) -> Deletes: ...
+
+    @property
+    def draw(self) -> Draw | None:
+        """For ASSIGNED: where the target takes keys from; None: the database gives them by itself."""
+        ...
 
     @property
     def joins(self) -> Sequence[Join]:

@@ -28,6 +28,7 @@ class Promise(enum.Enum):
     SEEN = "seen"
     JOINS = "joins"
     ASSIGNED_KEYS = "assigned keys"
+    DRAWN_KEYS = "drawn keys"
 
     @property
     def meaning(self) -> str:
@@ -47,6 +48,7 @@ _MEANINGS = {
     Promise.SEEN: "of each change it is known exactly which of our deliveries it came after",
     Promise.JOINS: "rows of several tables can be one row to the mapping, and a delivery finds which of them are there",
     Promise.ASSIGNED_KEYS: "keys that the database hands out come back with the delivery",
+    Promise.DRAWN_KEYS: "keys are drawn from a sequence or a table of counters, as the application does it",
 }
 
 

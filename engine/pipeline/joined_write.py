@@ -134,7 +134,8 @@ class _Split:
         return await self.inner.write(
             TableWrite(
                 table=write.table, place=write.place, kind=write.kind, columns=columns, key=write.key, rows=rows,
-                rids=write.rids, assigned=write.assigned, only_new=write.only_new, if_unchanged=write.if_unchanged,
+                rids=write.rids, assigned=write.assigned,
+                draw=write.draw, only_new=write.only_new, if_unchanged=write.if_unchanged,
             )
         )  # fmt: skip
 

@@ -338,6 +338,7 @@ def _table_write(
         rows=rows,
         rids=rids,
         assigned=assigned,
+        draw=part.place.draw if assigned is not None else None,
         only_new=written.only_new,
     )
 
@@ -378,6 +379,7 @@ def _parts(write: TableWrite, items: list[Item], row_index: int | None) -> list[
             rows=[write.rows[n] for n in cut],
             rids=[write.rids[n] for n in cut],
             assigned=write.assigned,
+            draw=write.draw,
             only_new=write.only_new,
             if_unchanged=write.if_unchanged,
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from engine.errors import TableHeld, ValueRefused
+from engine.model.draw import Draw
 from engine.model.entity import ALIVE, Entity, Type
 from engine.model.joined import Empty, Link
 from engine.model.table import Form, Shape
@@ -46,6 +47,7 @@ class PlainPlace:
     place_name: str | None = None
     is_lossy: bool = False
     joins: tuple[Join, ...] = ()
+    draw: Draw | None = None
 
     @property
     def used(self) -> frozenset[str]:

@@ -48,6 +48,7 @@ plugin = Plugin(
     roles=roles,
     dialect_of=dialect,
     promises=promises(
+        drawn_keys=not_kept("a feed has no counters"),
         joins=not_kept("a topic is read by itself, and nothing can be asked of one that is written to"),
         whole_rows=not_kept("a large value of PostgreSQL's that was left as it was does not come; MariaDB's all do"),
         commit_times=kept("as exactly as the connector tells them"),

@@ -37,6 +37,7 @@ plugin = Plugin(
     address=address,
     promises=promises(
         commit_times=kept("to the second"),
+        drawn_keys=kept("from tables of counters"),
         every_writer=not_kept(
             "a session that switches sql_log_bin off writes past the log, and so does a foreign key that cascades"
         ),

@@ -8,11 +8,13 @@ known and never guessed. So are few rows, and those with keys of other types tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final, Literal, TypeVar
 
 import pymysql
 
 from engine.errors import RowRefused
+from engine.model.draw import Series
 from engine.model.table import Column, Kind
 from engine.model.value import Wire
 from engine.ports import Role, TableWrite, WriteKind, WriteResult
@@ -46,6 +48,7 @@ class Writing:
     ) -> None:
         self.index: int | None = None
         self._connection = connection
+        self._database = database
         self._identity = quoted_table(IDENTITY, database)
         self._table = table
         self._write = write
@@ -158,7 +161,16 @@ class Writing:
         new = [n for n, rid in enumerate(write.rids) if rid not in keys]
         if not new:
             return WriteResult(keys=tuple(keys[rid] for rid in write.rids))
-        for n, result in self._each(new, self._insert_one):
+        if write.draw is not None:
+            made_keys = self._draw(len(new))
+            drawn = TableWrite(
+                table=write.table, place=write.place, kind=WriteKind.INSERT, columns=(assigned, *write.columns),
+                key=(assigned,), rows=[(key, *write.rows[n]) for key, n in zip(made_keys, new, strict=True)],
+                rids=[write.rids[n] for n in new], only_new=write.only_new,
+            )  # fmt: skip
+            self._within(drawn, new)
+            keys.update(zip((write.rids[n] for n in new), made_keys, strict=True))
+        for n, result in self._each(new, self._insert_one) if write.draw is None else ():
             # MariaDB says which key the row has; MySQL says which it made, 0 where a trigger left it out.
             made = result.rows[0][0] if result.rows else result.assigned or None
             if made is None:
@@ -176,6 +188,28 @@ class Writing:
                 " on duplicate key update `key` = values(`key`), seq = values(seq)"
             )
         return WriteResult(keys=tuple(keys[rid] for rid in write.rids))
+
+    def _draw(self, count: int) -> list[str]:
+        """So many new keys from the application's counter, whose row stays locked until the delivery ends, as it does
+        for the application."""
+        draw = self._write.draw
+        if not isinstance(draw, Series):
+            raise self._refused("keys are not drawn from sequences here", reason="table")
+        connection, text = self._connection, draw.text(datetime.now(UTC))
+        table = quoted_table(draw.table, self._database)
+        name, number = quoted(draw.name_column), quoted(draw.number_column)
+        literal = connection.literal(text)
+        try:
+            update = f"update {table} set {number} = {number} + {count:d} where {name} = {literal}"
+            if connection.execute(update).count == 0:
+                connection.execute(f"insert into {table} ({name}, {number}) values ({literal}, {count:d})")
+            ((last,),) = connection.rows(f"select {number} from {table} where {name} = {literal}")
+        except pymysql.Error as error:
+            found = translate(error, system=connection.system, table=draw.table, role=Role.TARGET)
+            if isinstance(found, RowRefused):
+                raise self._refused(f"keys cannot be drawn from {draw.table}", reason=found.reason) from error
+            raise
+        return draw.keys(text, range(int(str(last)) - count + 1, int(str(last)) + 1))
 
     def _within(self, write: TableWrite, numbers: Sequence[int]) -> None:
         """Carry out another write as a part of this one, whose rows are those of these numbers here."""

@@ -38,6 +38,7 @@ plugin = Plugin(
     target=_target,
     address=address,
     promises=promises(
+        drawn_keys=not_kept("each dialect has its own way to, and none is built"),
         joins=not_kept("two tables are looked at one after the other, and not in one moment"),
         order=not_kept("what changed between two looks comes together, by tables and keys"),
         every_state=not_kept("what a row was between two looks is not seen"),

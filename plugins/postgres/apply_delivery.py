@@ -18,9 +18,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from engine.errors import ConcordError, RowRefused
+from engine.model.draw import Draw
+from engine.model.draw import Sequence as Numbers
 from engine.model.table import Shape
 from engine.model.value import ABSENT, Wire, WireRow
 from engine.ports import Role, TableWrite, WriteKind, WriteResult
@@ -216,16 +219,44 @@ class PostgresDelivery:
             )
         new = [n for n, rid in enumerate(write.rids) if rid not in known]
         if new:
-            statement = sql.insert_one(table, write.columns, assigned)
-            records = await link.fetch_each(statement, [rows[n] for n in new])
-            if len(records) != len(new) or any(record[0] is None for record in records):
-                raise self._keyless(write, assigned)
-            made = [str(record[0]) for record in records]
+            if write.draw is not None:
+                made = await self._insert_drawn(table, write, assigned, write.draw, new)
+            else:
+                statement = sql.insert_one(table, write.columns, assigned)
+                records = await link.fetch_each(statement, [rows[n] for n in new])
+                if len(records) != len(new) or any(record[0] is None for record in records):
+                    raise self._keyless(write, assigned)
+                made = [str(record[0]) for record in records]
             rids = [write.rids[n] for n in new]
             await link.fetch(sql.KEEP_KEYS, write.place, self._seq, rids, made)
             keys.update(zip(rids, made, strict=True))
             self._count(write)
         return WriteResult(keys=tuple(keys[rid] for rid in write.rids))
+
+    async def _insert_drawn(
+        self, table: TargetTable, write: TableWrite, assigned: str, draw: Draw, new: list[int]
+    ) -> list[str]:
+        """Draw keys for these rows, and insert them. A counter's row stays locked until the delivery ends, as it does
+        for the application."""
+        if isinstance(draw, Numbers):
+            records = await self._link.fetch(sql.DRAW, draw.name, len(new))
+            made = [str(record[0]) for record in records]
+        else:
+            text = draw.text(datetime.now(UTC))
+            update, insert = sql.count_on(draw)
+            records = await self._link.fetch(update, text, len(new)) or await self._link.fetch(insert, text, len(new))
+            last = int(records[0][0])
+            made = draw.keys(text, range(last - len(new) + 1, last + 1))
+        rows = text_rows(write)
+        await self._insert(
+            table,
+            TableWrite(
+                table=write.table, place=write.place, kind=WriteKind.INSERT, columns=(assigned, *write.columns),
+                key=(assigned,), rows=[(key, *rows[n]) for key, n in zip(made, new, strict=True)],
+                rids=[write.rids[n] for n in new], only_new=write.only_new,
+            ),
+        )  # fmt: skip
+        return made
 
     async def _refusal(self, table: TargetTable, write: TableWrite, error: BaseException) -> ConcordError:
         """Undo the write and find the words for why; what is no refusal leaves the transaction as it is."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from engine.model.draw import Series
 from plugins.postgres.apply_tables import TargetTable
+from plugins.postgres.catalog import quoted, quoted_table, split_name
 
 SAVEPOINT: Final = "savepoint concord_write"
 NEXT_SAVEPOINT: Final = "release savepoint concord_write; savepoint concord_write"
@@ -52,6 +54,19 @@ KEEP_KEYS: Final = """
 insert into concord.identity (rid, place, key, seq)
 select u.rid, $1, u.key, $2 from unnest($3::bigint[], $4::text[]) as u (rid, key)
 """
+
+
+DRAW: Final = "select nextval($1::text::regclass) from generate_series(1, $2::integer)"
+
+
+def count_on(series: Series) -> tuple[str, str]:
+    """Two statements, one for a text that was counted before and one for a new one: $1 the text, $2 how many numbers;
+    each returns the last of them."""
+    table = quoted_table(*split_name(series.table))
+    name, number = quoted(series.name_column), quoted(series.number_column)
+    update = f"update {table} set {number} = {number} + $2::integer where {name} = $1::text returning {number}"
+    insert = f"insert into {table} ({name}, {number}) values ($1::text, $2::integer) returning {number}"
+    return update, insert
 
 
 def upsert(table: TargetTable, columns: Sequence[str], key: Sequence[str], rest: Sequence[str]) -> str:

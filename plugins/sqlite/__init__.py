@@ -36,6 +36,7 @@ plugin = Plugin(
     target=_target,
     address=address,
     promises=promises(
+        drawn_keys=kept("from tables of counters; there are no sequences"),
         truncation=not_kept("there is no such statement: all rows are deleted, one by one"),
         commit_times=kept("of the single statements, to the millisecond"),
         every_writer=not_kept("a program that drops the triggers, or has them off, is noticed and not seen"),

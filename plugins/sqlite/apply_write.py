@@ -7,10 +7,12 @@ is to be a refusal.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import apsw
 
 from engine.errors import RowRefused
+from engine.model.draw import Series
 from engine.model.table import Shape
 from engine.model.value import ABSENT, Wire, WireRow
 from engine.ports import TableWrite, WriteKind, WriteResult
@@ -107,7 +109,7 @@ class _Writing:
         keeps its row."""
         write, connection = self.write, self.connection
         key = quoted(assigned)
-        insert = f"{_insert(write)} returning {key}"
+        insert = f"{_insert(write, () if write.draw is None else (assigned,))} returning {key}"
         kept = [n for n, name in enumerate(write.columns) if name not in write.only_new]
         sets = ", ".join(f"{quoted(write.columns[n])} = ?" for n in kept) or f"{key} = {key}"
         update = f"update or abort {quoted(write.table)} set {sets} where {key} = ?"
@@ -118,15 +120,14 @@ class _Writing:
                 "select key from concord_identity where place = ? and rid = ?", (write.place, rid)
             ).fetchone()
             if known is not None:
-                self._execute(update, (*(row[n] for n in kept), int(known[0])))
+                before = known[0] if write.draw is not None else int(known[0])
+                self._execute(update, (*(row[n] for n in kept), before))
                 if connection.changes():
                     keys.append(known[0])
                     continue
-                if connection.execute(
-                    f"select 1 from {quoted(write.table)} where {key} = ?", (int(known[0]),)
-                ).fetchone():
+                if connection.execute(f"select 1 from {quoted(write.table)} where {key} = ?", (before,)).fetchone():
                     raise self._ignored()
-            made = list(self._execute(insert, row))
+            made = list(self._execute(insert, row if write.draw is None else (self._draw(), *row)))
             if not made:
                 raise self._ignored()
             keys.append(str(made[0][0]))
@@ -135,6 +136,26 @@ class _Writing:
                 (rid, write.place, keys[-1], self.seq),
             )
         return WriteResult(keys=tuple(keys))
+
+    def _draw(self) -> str:
+        """The next key of the application's counter."""
+        draw = self.write.draw
+        if not isinstance(draw, Series):
+            said = "SQLite has no sequences to draw a key from"
+            raise row_refused("table", self.system, self.write.table, 0, said=said)
+        text = draw.text(datetime.now(UTC))
+        table, name, number = (quoted(n) for n in (draw.table, draw.name_column, draw.number_column))
+        try:
+            update = f"update {table} set {number} = {number} + 1 where {name} = ? returning {number}"
+            found = self.connection.execute(update, (text,)).fetchone()
+            if found is None:
+                insert = f"insert into {table} ({name}, {number}) values (?, 1) returning {number}"
+                found = self.connection.execute(insert, (text,)).fetchone()
+        except apsw.SQLError:
+            said = f"keys cannot be drawn from {draw.table}: there is no such table, or it has other columns"
+            raise row_refused("table", self.system, self.write.table, 0, said=said) from None
+        assert found is not None
+        return draw.keys(text, (int(found[0]),))[0]
 
     def _is_there(self, row: WireRow) -> bool:
         where = " and ".join(f"{quoted(name)} = ?" for name in self.write.key)
@@ -180,11 +201,13 @@ class _Writing:
         return row_refused("other", self.system, self.write.table, self.index, said=said)
 
 
-def _insert(write: TableWrite) -> str:
-    if not write.columns:
+def _insert(write: TableWrite, before: tuple[str, ...] = ()) -> str:
+    """`before`: columns that each row has besides, in front."""
+    columns = (*before, *write.columns)
+    if not columns:
         return f"insert or abort into {quoted(write.table)} default values"
-    marks = ", ".join("?" * len(write.columns))
-    return f"insert or abort into {quoted(write.table)} ({column_list(write.columns)}) values ({marks})"
+    marks = ", ".join("?" * len(columns))
+    return f"insert or abort into {quoted(write.table)} ({column_list(columns)}) values ({marks})"
 
 
 def _update(write: TableWrite) -> tuple[str, Callable[[WireRow], WireRow]]:

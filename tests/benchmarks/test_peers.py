@@ -5,7 +5,7 @@ Method: a few hundred rows through all of it. No number that depends on the mach
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def test_two_go_from_a_topic_to_postgresql(
     broker, worker = postgres_leg.kafka.broker, postgres_leg.kafka.worker
 
     @contextmanager
-    def open_leg(name: str, pair: Pair) -> Iterator[TopicLeg]:
+    def open_leg(name: str, pair: Pair) -> Generator[TopicLeg]:
         # Broker and worker run already; a second worker fills the topic, as in `peers.open_leg`.
         assert name == "topic"
         with debezium.start_worker(tmp_path / "feeder", broker) as (feeder, _):

@@ -17,6 +17,7 @@ from engine.hub.sqlite import SqliteHub, memory_hub
 from engine.hub.sweep import sweep
 from engine.hub.transaction import HubTransaction
 from engine.model.change import UPDATE
+from engine.model.draw import Draw
 from engine.model.entity import Entity, Field, Others, Policy, Type
 from engine.model.position import Position
 from engine.model.record import PLACEHOLDER, Entry
@@ -54,6 +55,7 @@ class WorldPlace:
     deletes: Deletes = Deletes.ROW
     is_lossy: bool = False
     joins: tuple[Join, ...] = ()
+    draw: Draw | None = None
     used: frozenset[str] = frozenset()
 
     def own_fields(self, entity: Entity) -> int:

@@ -6,9 +6,12 @@ writing changes (COPY, unnest, temporary table).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.errors import RowRefused
+from engine.model.draw import Sequence as Numbers
 from engine.ports import Assigned, WriteResult
 from plugins.postgres.apply_delivery import STAGED_ROWS_MIN
 from tests.postgres_target.support import World, delete, insert, update
@@ -204,6 +207,23 @@ async def test_a_record_that_has_an_assigned_key_keeps_it(world: World) -> None:
         again.keys[0]: "c",
     }
     assert world.rows("select count(*) from concord.identity") == [(3,)]
+
+
+async def test_keys_are_drawn_from_a_sequence_one_number_each_whatever_its_increment(world: World) -> None:
+    world.run("create table t (id bigint primary key, name text)", "create sequence t_seq increment 50")
+    rows, rids = [(f"name {n}",) for n in range(3)], [11, 12, 13]
+    write = replace(
+        insert("public.t", ("name",), rows, assigned="id", place="t", rids=rids), draw=Numbers(name="t_seq")
+    )
+    async with world.session("public.t") as session:
+        (result,) = await world.deliver(session, write)
+        (again,) = await world.deliver(session, write)
+        assert sorted(found.key for found in await session.assigned(0)) == ["1", "101", "51"]
+    assert result.keys == again.keys == ("1", "51", "101")
+    assert world.rows("select id, name from t order by id") == [(1, "name 0"), (51, "name 1"), (101, "name 2")]
+    missing = replace(write, draw=Numbers(name="nowhere"), rids=[21, 22, 23])
+    with pytest.raises(RowRefused, match="nowhere"):
+        await world.deliver_alone(missing)
 
 
 async def test_a_table_with_nothing_but_an_assigned_key(world: World) -> None:

@@ -65,7 +65,8 @@ class Kit:
     """One database of a kind.
 
     `form`: how the plugin spells values. `schema` stands before a table's name in the mapping, with its dot. `quote` is
-    what names are put between. `integer`, `text`: column types; `assigned`: of a key that the database hands out.
+    what names are put between. `integer`, `text`: column types; `text_key`: of a text that is a key; `assigned`: of a
+    key that the database hands out.
     `emptied`: what empties the table that is named behind it. `past`: statements after which, and until which others,
     users write past what is read; None where nobody can. `values`: for `values.ValuesContract`.
     `poor`, for `rights.RightsContract`: the configuration with a user who may do nothing but connect.
@@ -84,6 +85,7 @@ class Kit:
     quote: str = '"'
     integer: str = "integer"
     text: str = "text"
+    text_key: str = "varchar(100)"
     assigned: str = "integer primary key"
     emptied: str = "truncate table"
     past: tuple[tuple[str, ...], tuple[str, ...]] | None = None
@@ -103,6 +105,12 @@ class Kit:
         key = self.assigned if assigned else f"{self.integer} primary key"
         others = "".join(f", {self.quoted(column)} {self.text}" for column in columns)
         self.users.transaction(f"create table {self.quoted(table)} (id {key}{others})")
+        return self.schema + table
+
+    def named(self, table: str, *columns: str) -> str:
+        """A table of a text key `id` and text columns; its name in the mapping."""
+        others = "".join(f", {self.quoted(column)} {self.text}" for column in columns)
+        self.users.transaction(f"create table {self.quoted(table)} (id {self.text_key} primary key{others})")
         return self.schema + table
 
     def keeps(self, promise: Promise) -> bool:

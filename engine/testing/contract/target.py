@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import cast
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from engine.errors import Fenced, RowRefused, TargetUnready
+from engine.model.draw import Series
 from engine.ports import Assigned, JoiningDelivery, TableWrite, WriteKind
 from engine.promises import Promise
 from engine.testing.contract import EPOCH, HUB, Kit, texts
@@ -164,6 +167,49 @@ class TargetContract:
         assert _rows(kit) == [
             (1, "A", "taken"), (2, "B", "before"), (5, "E", "between"), (6, "F", "inside"), (8, "H", "after")
         ]  # fmt: skip
+
+    async def test_keys_are_drawn_from_the_applications_counter_and_given_once(self, kit: Kit) -> None:
+        if not kit.keeps(Promise.DRAWN_KEYS):
+            pytest.skip("it draws no keys")
+        table = kit.named("orders", "name")
+        await kit.setup(table)
+        kit.users.transaction(
+            f"create table series (name {kit.text_key} primary key, current {kit.integer})",
+            "insert into series values ('other-', 7)",
+        )
+        series = Series(
+            before="WO-{year}-", digits=4, table=kit.schema + "series", name_column="name", number_column="current",
+            zone=ZoneInfo("UTC"),
+        )  # fmt: skip
+        write = replace(kit.write(INSERT, table, ("name",), ("A",), ("B",), assigned=True), draw=series)
+        (result,) = await kit.deliver_alone(write)
+        year = series.text(datetime.now(UTC))
+        assert result.keys == (f"{year}0001", f"{year}0002")
+        # The application draws the next one, and we the one behind it; what was delivered before keeps its key.
+        kit.users.transaction("update series set current = current + 1 where name <> 'other-'")
+        again = kit.write(INSERT, table, ("name",), ("A2",), ("B2",), ("C",), assigned=True)
+        (result,) = await kit.deliver_alone(replace(again, draw=series))
+        assert result.keys == (f"{year}0001", f"{year}0002", f"{year}0004")
+        rows = kit.users.rows("select id, name from orders order by id")
+        assert [tuple(map(str, row)) for row in rows] == list(zip(result.keys, ("A2", "B2", "C"), strict=True))
+        assert [int(n) for (n,) in kit.users.rows("select current from series order by current")] == [4, 7]
+        async with kit.session(table) as session:
+            assert sorted(found.key for found in await session.assigned(0)) == sorted(result.keys)
+
+    async def test_a_counter_that_is_not_there_is_told_and_draws_nothing(self, kit: Kit) -> None:
+        if not kit.keeps(Promise.DRAWN_KEYS):
+            pytest.skip("it draws no keys")
+        table = kit.named("orders", "name")
+        await kit.setup(table)
+        series = Series(
+            before="WO-", digits=1, table=kit.schema + "nowhere", name_column="name", number_column="current",
+            zone=ZoneInfo("UTC"),
+        )  # fmt: skip
+        write = replace(kit.write(INSERT, table, ("name",), ("A",), assigned=True), draw=series)
+        with pytest.raises(RowRefused) as refused:
+            await kit.deliver_alone(write)
+        assert "nowhere" in str(refused.value)
+        assert refused.value.reason in ("table", "permission")
 
     async def test_an_older_daemon_is_shut_out(self, kit: Kit) -> None:
         table = kit.create("customers", "name")
