@@ -89,7 +89,7 @@ class ConnectWorker:
                 raise ConnectorFailed(f"{name}: {part.get('trace', 'failed and says nothing')}")
 
     def states(self, name: str) -> str:
-        """What the worker says of a connector and its tasks, for a test that failed: states, and the trace of what has failed."""
+        """What the worker says of a connector and its tasks, for a test that failed: states, and why."""
         try:
             status = self.status(name)
         except (ConnectorFailed, OSError) as error:
