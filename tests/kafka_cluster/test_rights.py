@@ -23,7 +23,7 @@ from engine.ports import Feed, Finding, Role, TableWrite, TargetSession, WriteKi
 from engine.secret import Secret
 from engine.testing.kafka.broker import PASSWORD, USER
 from engine.testing.kafka.cluster import KafkaCluster
-from plugins.kafka import plugin
+from plugins.kafka import consume, plugin
 from plugins.kafka.config import KafkaConfig
 from tests.kafka_cluster.shared import own_name
 from tests.kafka_source.topics import TABLE, Topics, names_of
@@ -152,7 +152,10 @@ def commands_in(error: ConcordError) -> list[str]:
     return re.findall(r"`([^`]+)`", error.hint)
 
 
-async def test_who_reads_is_told_each_right_that_is_missing(topics: Topics, access: AccessList) -> None:
+async def test_who_reads_is_told_each_right_that_is_missing(
+    topics: Topics, access: AccessList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consume, "LOOK_SECONDS", 0.3)
     topics.create(topics.customers, topics.transactions)
     topics.write(topics.change(1, "first", number=1), topics.end(1))
     config = topics.config(group=f"{topics.prefix}-group", **known(topics))
