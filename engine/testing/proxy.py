@@ -83,13 +83,13 @@ class Proxy:
     `delay_seconds`: how long each piece waits before it is passed on. `is_refusing`: whoever connects is sent away.
     """
 
-    def __init__(self, server: tuple[str, int]) -> None:
+    def __init__(self, server: tuple[str, int], port: int = 0) -> None:
         self.server = server
         self.relayed = dict.fromkeys(Way, 0)
         self.cuts = 0
         self.delay_seconds = 0.0
         self.is_refusing = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._links: list[_Link] = []
         self._cut: _Cut | None = None
@@ -269,9 +269,10 @@ class Proxy:
 
 
 @contextmanager
-def proxy_to(server: tuple[str, int]) -> Generator[Proxy]:
-    """A relay to the server's address for as long as the block lasts."""
-    proxy = Proxy(server)
+def proxy_to(server: tuple[str, int], port: int = 0) -> Generator[Proxy]:
+    """A relay to the server's address for as long as the block lasts; at a port of its own choice, unless the server
+    tells its clients to come by a certain one."""
+    proxy = Proxy(server, port)
     try:
         yield proxy
     finally:

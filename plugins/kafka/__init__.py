@@ -63,8 +63,8 @@ plugin = Plugin(
     ),
     rights=(
         "to read: Read, Describe and DescribeConfigs on the topics; Read on the group, where there is one",
-        "to write: those of the captured database's plugin; for a feed Write, Read and Describe on its topics, Write"
-        " and Describe on the transactional id concord-FEED",
+        "to write: those of the captured database's plugin; for a feed Write, Read, Describe and DescribeConfigs on"
+        " its topics, Write on the transactional id concord-FEED",
         "to set up: Create on the topics",
     ),
 )

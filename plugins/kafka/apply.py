@@ -14,11 +14,12 @@ from engine.errors import ConcordError, RowRefused, TargetUnready
 from engine.model.table import Shape
 from engine.plugin import Site
 from engine.ports import Assigned, Delivery, Role, TableWrite, TargetSession, WriteKind, WriteResult
-from plugins.kafka.broker import ask
+from plugins.kafka.broker import ask, describe
 from plugins.kafka.config import KafkaConfig
 from plugins.kafka.documents import Documents, Unfit, feed_shapes
 from plugins.kafka.errors import translate
 from plugins.kafka.produce import Producer, feed_topic, marker_topic
+from plugins.kafka.rights import needs_of_feed
 
 T = TypeVar("T")
 # What a message has beside key and value: its frame in the batch and the batch's own.
@@ -48,7 +49,7 @@ class FeedTarget:
         topics = await ask(
             site,
             config,
-            lambda admin: admin.topics(wanted, with_settings=True),
+            lambda admin: describe(admin, config, needs_of_feed(config, wanted), system=site.name, role=Role.TARGET),
             doing="look at topics",
             role=Role.TARGET,
         )
@@ -124,7 +125,7 @@ class FeedSession:
             except (kafka.errors.KafkaError, OSError) as error:
                 # A producer that has failed says so for ever: the next session makes another.
                 self._is_good = False
-                raise translate(error, system=self._site.name, doing=doing, role=Role.TARGET) from error
+                raise translate(error, self._config, system=self._site.name, doing=doing, role=Role.TARGET) from error
 
         return await anyio.to_thread.run_sync(translated)
 

@@ -15,12 +15,15 @@ import anyio.to_thread
 import kafka
 import kafka.admin
 import kafka.errors
+from kafka.protocol.consumer import HeartbeatRequest
+from kafka.protocol.producer import EndTxnRequest
 
 from engine.errors import SourceUnready
 from engine.plugin import Site
 from engine.ports import Role
 from plugins.kafka.config import KafkaConfig, client_parameters
 from plugins.kafka.errors import translate
+from plugins.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID, Need, lacking, refused
 
 T = TypeVar("T")
 _kafka: Any = kafka
@@ -29,6 +32,8 @@ _errors: Any = kafka.errors
 # https://kafka.apache.org/protocol#protocol_error_codes
 _UNKNOWN_TOPIC: Final = 3
 _FORBIDDEN: Final = 29
+_GROUP_FORBIDDEN: Final = 30
+_TRANSACTIONAL_ID_FORBIDDEN: Final = 53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,8 @@ class Admin:
             code = int(described["error_code"])
             if code == _UNKNOWN_TOPIC:
                 continue
+            if code == _FORBIDDEN:
+                raise _errors.TopicAuthorizationFailedError({described["name"]})
             if code:
                 raise _errors.for_code(code)
             numbers = sorted(int(partition["partition_index"]) for partition in described["partitions"])
@@ -66,6 +73,30 @@ class Admin:
                 name=described["name"], id="" if set(id) <= {"0", "-"} else id, partitions=tuple(numbers), settings={}
             )
         return self._with_settings(found) if with_settings else found
+
+    def lacking(self, needs: Sequence[Need]) -> list[Need]:
+        """Which of the rights our user does not have."""
+        wanted = [need.name for need in needs if need.kind == TOPIC]
+        allowed: dict[str, frozenset[str] | None] = {}
+        for described in self._client.describe_topics(wanted) if wanted else ():
+            told = described["authorized_operations"]
+            hidden = int(described["error_code"]) == _FORBIDDEN
+            allowed[described["name"]] = frozenset() if hidden else None if told is None else frozenset(map(str, told))
+        return lacking(needs, allowed, {GROUP: self._may_read, TRANSACTIONAL_ID: self._may_write})
+
+    def _may_read(self, group: str) -> bool:
+        request = HeartbeatRequest(group_id=group, generation_id=-1, member_id="")
+        return self._code(request) != _GROUP_FORBIDDEN
+
+    def _may_write(self, id: str) -> bool:
+        request = EndTxnRequest(transactional_id=id, producer_id=-1, producer_epoch=-1, committed=False)
+        return self._code(request) != _TRANSACTIONAL_ID_FORBIDDEN
+
+    def _code(self, request: Any) -> int:
+        """What any broker answers: rights are looked at before anything else is, also where another one is in
+        charge."""
+        manager = self._client._manager
+        return int(manager.run(manager.send, request).error_code)
 
     def names(self) -> list[str]:
         return sorted(self._client.list_topics())
@@ -122,9 +153,18 @@ async def ask(
             with open_admin(site, config) as admin:
                 return work(admin)
         except (kafka.errors.KafkaError, OSError) as error:
-            raise translate(error, system=site.name, doing=doing, role=role) from error
+            raise translate(error, config, system=site.name, doing=doing, role=role) from error
 
     return await anyio.to_thread.run_sync(run)
+
+
+def describe(admin: Admin, config: KafkaConfig, needs: Sequence[Need], *, system: str, role: Role) -> dict[str, Topic]:
+    """The topics among `needs`, with their settings. Raises our own error where a right is missing: without
+    `DescribeConfigs` brokers say nothing and leave the settings out."""
+    missing = admin.lacking(needs)
+    if missing:
+        raise refused(config, missing, system=system, role=role)
+    return admin.topics([need.name for need in needs if need.kind == TOPIC], with_settings=True)
 
 
 def present(topics: Mapping[str, Topic], names: Iterable[str], system: str) -> list[Topic]:

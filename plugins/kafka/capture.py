@@ -17,9 +17,9 @@ from engine.errors import ConcordError, PositionLost, SystemUnreachable
 from engine.model.change import Batch, Chunk
 from engine.model.position import Position
 from engine.plugin import Site
-from engine.ports import Feed
+from engine.ports import Feed, Role
 from plugins.kafka.begin import beginning, check_topics, topic_names
-from plugins.kafka.broker import Topic, ask
+from plugins.kafka.broker import Topic, ask, describe
 from plugins.kafka.config import KafkaConfig
 from plugins.kafka.consume import Consumer
 from plugins.kafka.errors import translate
@@ -28,6 +28,7 @@ from plugins.kafka.layouts import Layouts, NeedLayout
 from plugins.kafka.names import Names
 from plugins.kafka.pages import Pages
 from plugins.kafka.position import Resume, resume_at
+from plugins.kafka.rights import needs_of_source
 from plugins.kafka.tables import load_catalogue
 
 # Where only others' transactions go on, the position is worth a hub commit this often.
@@ -61,7 +62,13 @@ class KafkaSource:
         names = Names(config, tables)
         catalogue = await load_catalogue(site, config, tables)
         wanted = topic_names(config, names)
-        topics = await ask(site, config, lambda admin: admin.topics(wanted, with_settings=True), doing="look at topics")
+        needs = needs_of_source(config, wanted)
+        topics = await ask(
+            site,
+            config,
+            lambda admin: describe(admin, config, needs, system=site.name, role=Role.SOURCE),
+            doing="look at topics",
+        )
         if known is not None:
             gone = [name for name in known.next if name in wanted and name not in topics]
             if gone:
@@ -97,7 +104,7 @@ class KafkaSource:
         try:
             return Consumer(self._site, self._config)
         except (kafka.errors.KafkaError, OSError) as error:
-            raise translate(error, system=self._site.name, doing="connect") from error
+            raise translate(error, self._config, system=self._site.name, doing="connect") from error
 
     def _open(
         self, consumer: Consumer, names: Names, topics: dict[str, Topic], known: Resume | None
@@ -119,7 +126,7 @@ class KafkaSource:
                 resume.ids.pop(name, None)
             return resume, consumer.assign(resume, topics)
         except (kafka.errors.KafkaError, OSError) as error:
-            raise translate(error, system=system, doing="find its place in topics") from error
+            raise translate(error, self._config, system=system, doing="find its place in topics") from error
 
 
 class KafkaFeed:

@@ -110,7 +110,7 @@ def _of_messages(
     try:
         consumer = Consumer(site, config)
     except (kafka.errors.KafkaError, OSError) as error:
-        raise translate(error, system=site.name, doing="connect") from error
+        raise translate(error, config, system=site.name, doing="connect") from error
     keys: dict[str, tuple[str, ...]] = {}
     ingest = Ingest(site.name, config, names, since=0, keys=keys)
     layouts = Layouts(site.name, config, names.connector, catalogue, keys)
@@ -129,7 +129,7 @@ def _of_messages(
                     yield Finding(path=table.name, message=error.message, hint=error.hint)
                     break
     except (kafka.errors.KafkaError, OSError) as error:
-        raise translate(error, system=site.name, doing="read the last messages") from error
+        raise translate(error, config, system=site.name, doing="read the last messages") from error
     finally:
         consumer.close()
 

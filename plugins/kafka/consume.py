@@ -237,7 +237,7 @@ class Consumer:
         except ConcordError as error:
             self.error = error
         except (kafka.errors.KafkaError, OSError) as error:
-            self.error = translate(error, system=self._site.name, doing="read topics")
+            self.error = translate(error, self._config, system=self._site.name, doing="read topics")
         finally:
             anyio.from_thread.run_sync(send.close)
 

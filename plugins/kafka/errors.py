@@ -21,13 +21,26 @@ from engine.errors import (
     TargetUnready,
 )
 from engine.ports import Role
+from plugins.kafka.config import KafkaConfig
 from plugins.kafka.records import Gap
+from plugins.kafka.rights import (
+    FEEDING,
+    GROUP,
+    READING,
+    TOPIC,
+    TRANSACTIONAL_ID,
+    Need,
+    refused,
+    transactional_id,
+)
 
 _errors: Any = kafka.errors
 _FENCED: Final = ("ProducerFencedError", "InvalidProducerEpochError")
 
 
-def translate(error: BaseException, *, system: str, doing: str, role: Role = Role.SOURCE) -> ConcordError:
+def translate(
+    error: BaseException, config: KafkaConfig, *, system: str, doing: str, role: Role = Role.SOURCE
+) -> ConcordError:
     """The error of ours that says the same; raise it `from error`. `doing`: what was being done, for the message."""
     if isinstance(error, ConcordError):
         return error
@@ -43,6 +56,9 @@ def translate(error: BaseException, *, system: str, doing: str, role: Role = Rol
         return Fenced(
             f"system {system}: another daemon writes to this feed now", hint="Stop one of the two.", system=system
         )
+    missing = _missing_rights(error, config, role)
+    if missing:
+        return refused(config, missing, system=system, role=role)
     if isinstance(error, (_errors.AuthorizationError, _errors.SaslAuthenticationFailedError)):
         return unready(
             f"{where}: the broker refuses it ({type(error).__name__})",
@@ -68,8 +84,6 @@ def translate(error: BaseException, *, system: str, doing: str, role: Role = Rol
             reason="value",
             system=system,
         )
-    if isinstance(error, _errors.TopicAuthorizationFailedError):
-        return unready(f"{where}: a topic may not be read", hint="Grant it; see `concord check`.", system=system)
     if isinstance(error, (OSError, _errors.KafkaError)):
         kind = TargetBusy if role is Role.TARGET and not _is_connection(error) else SystemUnreachable
         return kind(
@@ -84,6 +98,19 @@ def lost(message: str, system: str) -> PositionLost:
         hint=f"Changes may be missing. Give the topics a longer retention.ms, then run `concord backfill {system}`.",
         system=system,
     )
+
+
+def _missing_rights(error: BaseException, config: KafkaConfig, role: Role) -> list[Need]:
+    """What was taken from us, or never given, as far as the driver says of what."""
+    told: Any = error.args[0] if error.args else ()
+    if isinstance(error, _errors.TopicAuthorizationFailedError):
+        names = [told] if isinstance(told, str) else told
+        return [Need(TOPIC, str(name), FEEDING if role is Role.TARGET else READING) for name in sorted(names)]
+    if isinstance(error, _errors.GroupAuthorizationFailedError) and config.group is not None:
+        return [Need(GROUP, config.group, ("READ",))]
+    if isinstance(error, _errors.TransactionalIdAuthorizationFailedError) and config.feed is not None:
+        return [Need(TRANSACTIONAL_ID, transactional_id(config), ("WRITE",))]
+    return []
 
 
 def _is_fenced(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from plugins.kafka.consume import Consumer
 from plugins.kafka.documents import decode_row, feed_shapes
 from plugins.kafka.errors import translate
 from plugins.kafka.produce import feed_topic, marker_topic
+from plugins.kafka.rights import findings, needs_of_feed
 
 # A row's latest message stays; a deletion's goes after a day, when whoever reads the feed has seen it.
 SETTINGS: Final = {"cleanup.policy": "compact"}
@@ -78,6 +79,13 @@ class FeedSystem:
         )
 
     async def check(self, tables: Sequence[str], role: Role) -> tuple[Finding, ...]:
+        needs = needs_of_feed(self._config, self._wanted(tables))
+        missing = await ask(
+            self._site, self._config, lambda admin: admin.lacking(needs), doing="look at rights", role=Role.TARGET
+        )
+        if missing:
+            # Without them nothing else can be seen.
+            return tuple(findings(self._config, missing))
         there = await self._topics(tables)
         found = [
             Finding(
@@ -166,7 +174,9 @@ class FeedSystem:
             finally:
                 consumer.close()
         except (kafka.errors.KafkaError, OSError) as error:
-            raise translate(error, system=self._site.name, doing="read the feed", role=Role.TARGET) from error
+            raise translate(
+                error, self._config, system=self._site.name, doing="read the feed", role=Role.TARGET
+            ) from error
         try:
             rows = sorted((_key(key), decode_row(shape, value)) for key, value in values.items() if value is not None)
         except (ValueError, msgspec.MsgspecError):

@@ -186,7 +186,9 @@ class Pages:
                 finally:
                     consumer.close()
             except (kafka.errors.KafkaError, OSError) as error:
-                raise translate(error, system=self._site.name, doing="look for a place in topics") from error
+                raise translate(
+                    error, self._config, system=self._site.name, doing="look for a place in topics"
+                ) from error
 
         return await anyio.to_thread.run_sync(run)
 

@@ -13,6 +13,7 @@ from engine.errors import Fenced, TargetUnready
 from engine.plugin import Site
 from plugins.kafka.config import KafkaConfig, client_parameters
 from plugins.kafka.consume import Consumer
+from plugins.kafka.rights import transactional_id
 
 _kafka: Any = kafka
 MARKER_KEY: Final = b'{"id":1}'
@@ -63,7 +64,7 @@ class Producer:
         if self._client is None:
             self._client = _kafka.KafkaProducer(
                 **client_parameters(self._site, self._config),
-                transactional_id=f"concord-{self._config.feed}",
+                transactional_id=transactional_id(self._config),
                 transaction_timeout_ms=TRANSACTION_MILLISECONDS_MAX,
                 max_request_size=REQUEST_BYTES_MAX,
                 linger_ms=5,

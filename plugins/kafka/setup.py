@@ -25,6 +25,7 @@ from plugins.kafka.config import KafkaConfig
 from plugins.kafka.consume import Consumer
 from plugins.kafka.errors import translate
 from plugins.kafka.names import Names
+from plugins.kafka.rights import findings, needs_of_source
 from plugins.kafka.tables import inner_system, shapes_of_messages
 
 
@@ -69,6 +70,11 @@ class TopicSystem:
         found: list[Finding] = []
         if self._inner is not None and Role.TARGET in role:
             found += await self._inner.check(tables, Role.TARGET)
+        needs = needs_of_source(self._config, topic_names(self._config, Names(self._config, tables)))
+        lacking = await ask(self._site, self._config, lambda admin: admin.lacking(needs), doing="look at rights")
+        if lacking:
+            # Without them nothing else can be seen.
+            return (*found, *findings(self._config, lacking))
         missing = await self._missing(tables)
         return (*found, *await find_problems(self._site, self._config, tables, role, missing))
 
@@ -119,7 +125,7 @@ class TopicSystem:
             finally:
                 consumer.close()
         except (kafka.errors.KafkaError, OSError) as error:
-            raise translate(error, system=self._site.name, doing="look at topics") from error
+            raise translate(error, self._config, system=self._site.name, doing="look at topics") from error
 
     async def _in_database(self, tables: Sequence[str], role: Role, *, is_real: bool) -> tuple[Step, ...]:
         """The part of the database's own plugin: it is written to, and its log is not read."""

@@ -65,7 +65,7 @@ async def shapes_of_messages(site: Site, config: KafkaConfig, tables: Sequence[s
             finally:
                 consumer.close()
         except (kafka.errors.KafkaError, OSError) as error:
-            raise translate(error, system=site.name, doing="read the last messages") from error
+            raise translate(error, config, system=site.name, doing="read the last messages") from error
         return {name: shape for name, (_, shape) in newest.items()}
 
     found = await anyio.to_thread.run_sync(read)

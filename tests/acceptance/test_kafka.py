@@ -186,8 +186,19 @@ credit = "decimal"
     def wait(self, is_so: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + SECONDS_MAX
         while not is_so():
-            assert time.monotonic() < deadline, f"{what}\n{self.crm()}\n{self.erp()}\n{self.lake()}\n{self.log()}"
+            assert time.monotonic() < deadline, f"{what}\n{self.seen()}"
             time.sleep(0.3)
+
+    def seen(self) -> str:
+        """Everything that tells who has stopped: the connector and its task, the three systems, the daemon. What
+        cannot be read is told as its error, for it shall not hide the rest."""
+        parts = [self.cluster.connect.states(self.prefix)]
+        for read in (self.crm, self.erp, self.lake, self.log):
+            try:
+                parts.append(f"{read.__name__}: {read()}")
+            except (OSError, TimeoutError, psycopg.Error, sqlite3.Error) as error:
+                parts.append(f"{read.__name__}: {error}")
+        return "\n".join(parts)
 
     def agree(self, count: int) -> bool:
         return len(self.crm()) == count and self.crm() == self.erp() == self.lake()

@@ -19,6 +19,8 @@ from engine.testing.postgres import free_port
 HEAP = ("-Xms128m", "-Xmx768m")
 ANSWER_SECONDS_MAX = 60
 RUNNING_SECONDS_MAX = 60
+# The first lines of a trace name the error and where it came from.
+TRACE_CHARACTERS_MAX = 2000
 SETTINGS = {
     "key.converter": "org.apache.kafka.connect.json.JsonConverter",
     "value.converter": "org.apache.kafka.connect.json.JsonConverter",
@@ -86,6 +88,16 @@ class ConnectWorker:
             if part["state"] == "FAILED":
                 raise ConnectorFailed(f"{name}: {part.get('trace', 'failed and says nothing')}")
 
+    def states(self, name: str) -> str:
+        """What the worker says of a connector and its tasks, for a test that failed: states, and why."""
+        try:
+            status = self.status(name)
+        except (ConnectorFailed, OSError) as error:
+            return f"connector {name}: {error}"
+        parts = [("connector", status["connector"]), *((f"task {task['id']}", task) for task in status["tasks"])]
+        told = [f"{part} {state['state']} {state.get('trace', '')[:TRACE_CHARACTERS_MAX]}" for part, state in parts]
+        return f"connector {name}: " + ", ".join(map(str.strip, told))
+
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """One request. Raises ConnectorFailed with the worker's answer where it refuses."""
         content = None if body is None else json.dumps(body).encode()
@@ -117,7 +129,7 @@ class ConnectWorker:
                 if is_so(states):
                     return
             if time.monotonic() > deadline:
-                raise TimeoutError(f"connector {name} is not {what} after {RUNNING_SECONDS_MAX} s: {states}")
+                raise TimeoutError(f"not {what} after {RUNNING_SECONDS_MAX} s: {self.states(name)}")
             time.sleep(0.05)
 
 
