@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 Constant = str | int | float | bool
 
 
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The moment of the write. `zone`: of a column that says none."""
+
+    zone: ZoneInfo | None
+
+
+Given = Constant | Now
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappedField:
     """One field of a block. Either `column`, or `read` with perhaps `writes` (column → SQL over canonical fields)."""
@@ -82,8 +92,10 @@ class Block:
     filter_sql: str
     only: Expr | None
     fields: tuple[MappedField, ...]
-    constants: Mapping[str, Constant]
+    constants: Mapping[str, Given]
     """What inserts set beside the fields."""
+    touched: Mapping[str, Given]
+    """What every write sets beside the fields, inserts too."""
     key_rule: KeyRule | None
     """None: assigned where the database assigns the key, else nobody makes keys."""
     key_field: str | None

@@ -90,8 +90,8 @@ def _missing_columns(block: Block, shape: Shape) -> tuple[list[Finding], set[str
             wanted.setdefault(column, (f"field {mapped.name!r}", mapped.where))
     for column in block.key:
         wanted.setdefault(column, ("the key", block.where))
-    for column in block.constants:
-        wanted.setdefault(column, ("insert or where", block.where))
+    for column in (*block.constants, *block.touched):
+        wanted.setdefault(column, ("insert, touch or where", block.where))
     missing = {column: by for column, by in wanted.items() if shape.index(column) is None}
     found = [
         Finding(
@@ -145,7 +145,7 @@ def _frame_findings(place: MappedPlace, shape: Shape, entity: Entity, missing: s
     bare = replace(block, fields=())
     yield from _tried(block, "where", lambda: compile_reader(replace(bare, key=()), shape, entity))
     yield from _tried(block, "only", lambda: place.accepts(entity))
-    if missing.isdisjoint((*block.key, *block.constants)):
+    if missing.isdisjoint((*block.key, *block.constants, *block.touched)):
         yield from _tried(block, "", lambda: compile_writer(bare, shape, entity))
 
 
@@ -153,7 +153,7 @@ def _field_findings(
     block: Block, shape: Shape, entity: Entity, mapped: MappedField, senders: Senders | None
 ) -> Iterator[Finding]:
     """Everything about one field, as if the block had no other."""
-    alone = replace(block, fields=(mapped,), filter=None, constants={})
+    alone = replace(block, fields=(mapped,), filter=None, constants={}, touched={})
     if any(shape.index(name) is None for name in block.key):
         alone = replace(alone, key=())
     problems = _tried(block, "", lambda: compile_reader(alone, shape, entity))
@@ -290,7 +290,7 @@ def _insert_findings(place: MappedPlace, shape: Shape) -> Iterator[Finding]:
         return
     block = place.block
     written = {column for mapped in block.fields if not mapped.is_read_only for column in mapped.writes}
-    set_ = written | set(block.constants) | set(block.key)
+    set_ = written | set(block.constants) | set(block.touched) | set(block.key)
     for column in shape.columns:
         if column.is_nullable or column.has_default or column.is_assigned or column.is_generated or column.name in set_:
             continue
@@ -307,7 +307,7 @@ def _filter_findings(place: MappedPlace, shape: Shape) -> Iterator[Finding]:
     block = place.block
     if block.filter is None or place.key_rule is KeyRule.NONE:
         return
-    fixed = set(constants_of(block.filter)) | set(block.constants) | set(block.key)
+    fixed = set(constants_of(block.filter)) | set(block.constants) | set(block.touched) | set(block.key)
     # What is not set is null.
     fixed |= {
         column_name(node.this)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from crosswalk import carry_write, convert
-from crosswalk.block import Block, MappedField
-from crosswalk.carry import Names, Unfit
+from crosswalk.block import Block, Given, MappedField, Now
+from crosswalk.carry import Cell, Names, Unfit
 from crosswalk.compile import (
     REFUSALS,
     Piece,
@@ -24,7 +26,7 @@ from crosswalk.convert import Loss
 from crosswalk.expression import SqlProblem, compile_write
 from crosswalk.plain_rows import PlainRows
 from engine.errors import ValueRefused
-from engine.model.entity import Entity, Type
+from engine.model.entity import Entity, Field, Type
 from engine.model.table import Column, Form, Kind, Shape
 from engine.model.value import CanonicalRow
 from engine.ports import Written
@@ -48,7 +50,9 @@ class CompiledWriter:
     mask: int
     references: tuple[tuple[int, str], ...]
     _targets: tuple[Target, ...]
-    _constants: dict[str, Any]
+    _constants: dict[str, str]
+    """Columns that new rows get besides, with Python for their values; `_touched`: that every write sets."""
+    _touched: dict[str, str]
     _key_codes: tuple[str, ...]
     _names: Names
     _is_whole: bool = False
@@ -80,12 +84,12 @@ class CompiledWriter:
     def source(self, mask: int) -> str:
         """The generated Python of an update, for people who look for a mistake."""
         targets = tuple(target for target in self._targets if mask >> target.index & 1)
-        return self._source(targets, has_key=True, constants={})
+        return self._source(targets, has_key=True, constants=self._touched)
 
     def _function(self, cached: Any, targets: tuple[Target, ...], *, has_key: bool, all_: bool) -> tuple[Any, Any]:
         found = self._functions.get(cached)
         if found is None:
-            constants = self._constants if all_ else {}
+            constants = (self._constants if all_ else {}) | (self._touched if all_ or targets else {})
             source = self._source(targets, has_key=has_key, constants=constants)
             key_pieces = [Piece(code, (), "key", ", ".join(self.block.key)) for code in self._key_codes]
             refuse = _write_explainer(
@@ -102,14 +106,14 @@ class CompiledWriter:
             found = self._functions[cached] = (columns, namespace["write"])
         return found
 
-    def _source(self, targets: tuple[Target, ...], *, has_key: bool, constants: dict[str, Any]) -> str:
+    def _source(self, targets: tuple[Target, ...], *, has_key: bool, constants: dict[str, str]) -> str:
         key_codes = self._key_codes if has_key else ()
         counts: dict[int, int] = {}
         for target in targets:
             for i in target.piece.columns:
                 counts[i] = counts.get(i, 0) + (1 if target.piece.is_plain else 2)
         shared = {i for i, count in counts.items() if count > 1}
-        values = [*key_codes, *(self._names.bind(value) for value in constants.values())]
+        values = [*key_codes, *constants.values()]
         for target in targets:
             piece = target.piece
             values.append(f"x[{piece.columns[0]}]" if piece.is_plain and piece.columns[0] not in shared else piece.code)
@@ -183,21 +187,62 @@ def compile_writer(block: Block, shape: Shape, entity: Entity) -> CompiledWriter
         targets.extend(own)
         if own and mapped.place is not None:
             references.append((index, mapped.place))
-    constants: dict[str, Any] = {}
-    for name, value in block.constants.items():
-        if name in block.key:
-            continue
-        constants[name] = constant_wire(value, column_of(block, shape, name, "insert")[1], shape.form)
+    constants = _given(block, shape, block.constants, "insert", names)
+    touched = _given(block, shape, block.touched, "touch", names)
     return CompiledWriter(
         block=block,
         mask=_mask(targets),
         references=tuple(sorted(references)),
         _targets=tuple(targets),
         _constants=constants,
+        _touched=touched,
         _key_codes=tuple(_key_codes(keys, shape.form, names)),
         _names=names,
         _is_whole=shape.is_whole,
     )
+
+
+def _given(block: Block, shape: Shape, given: Mapping[str, Given], wanted_by: str, names: Names) -> dict[str, str]:
+    """Column → Python for the value that the mapping gives it."""
+    found: dict[str, str] = {}
+    for name, value in given.items():
+        if name in block.key:
+            continue
+        _, column = column_of(block, shape, name, wanted_by)
+        if not isinstance(value, Now):
+            found[name] = names.bind(constant_wire(value, column, shape.form))
+            continue
+        if column.kind is Kind.DATE:
+            found[name] = f"{names.bind(_Today(value.zone))}()"
+            continue
+        cell = Cell(
+            field=Field(name=name, type=Type.TIMESTAMP), column=column, form=shape.form, zone=value.zone, truncate=True
+        )
+        try:
+            carry_write.check_carrier(cell)
+            found[name] = f"{names.bind(_Moment(carry_write.writer_of(cell)))}()"
+        except Unfit as unfit:
+            message = f"column {name!r} for the moment of the write: {unfit}"
+            raise held(block, message, unfit.hint, column=name) from None
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """Now, as a column spells it."""
+
+    spell: Callable[[Any], Any]
+
+    def __call__(self) -> Any:
+        return self.spell(convert.instant_text(datetime.now(UTC).isoformat(sep=" "), None))
+
+
+@dataclass(frozen=True, slots=True)
+class _Today:
+    zone: ZoneInfo | None
+
+    def __call__(self) -> str:
+        return datetime.now(self.zone or UTC).date().isoformat()
 
 
 def _mask(targets: list[Target]) -> int:

@@ -123,7 +123,7 @@ def key_texts(shape: Shape, columns: Sequence[str]) -> RowText:
 
 def used_columns(block: Block) -> set[str]:
     """The columns that a block reads or writes, as the joined shape names them."""
-    found = {*block.key, *block.constants}
+    found = {*block.key, *block.constants, *block.touched}
     expressions = [block.filter, *(mapped.read for mapped in block.fields)]
     for expression in expressions:
         if expression is not None:

@@ -18,12 +18,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sqlglot import exp
 from sqlglot.expressions import Expr
 
-from crosswalk.block import Block, Constant, Example, MappedField, Template, parents_first
+from crosswalk.block import Block, Example, Given, MappedField, Now, Template, parents_first
 from crosswalk.dictionary import Dictionary
 from crosswalk.invert import constants_of
 from crosswalk.joined import Join, with_used
 from crosswalk.lines import Path, path_text
-from crosswalk.mapping_forms import ExampleForm, FieldForm, KeyForm, MappingForm, TableForm
+from crosswalk.mapping_forms import ExampleForm, FieldForm, GivenForm, KeyForm, MappingForm, NowForm, TableForm
 from crosswalk.mapping_joins import load_joins, parsed
 from crosswalk.matching import EntityMatchKeys, match_keys
 from crosswalk.place import MappedPlace
@@ -135,7 +135,8 @@ class _Loader:
             filter_sql=table.where or "",
             only=only,
             fields=tuple(fields),
-            constants=self._constants(table, filter_, fields, path),
+            constants=self._constants(table, filter_, fields, path, zone),
+            touched=self._given(table.touch, fields, (*path, "touch"), zone),
             key_rule=rule,
             key_field=key_field,
             key_template=template,
@@ -365,17 +366,38 @@ class _Loader:
     # ---------------------------------------------------------------------------------------- whole rows
 
     def _constants(
-        self, table: TableForm, filter_: Expr | None, fields: list[MappedField], path: Path
-    ) -> dict[str, Constant]:
+        self, table: TableForm, filter_: Expr | None, fields: list[MappedField], path: Path, zone: ZoneInfo | None
+    ) -> dict[str, Given]:
         """`insert`, and what the filter's equalities imply where no field is written there."""
         written = {column for field in fields if not field.is_read_only for column in field.writes}
-        for column, value in table.insert.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                self.problems.add((*path, "insert", column), "a finite number is wanted")
-            if column in written:
-                self.problems.add((*path, "insert", column), "a field is written to this column already")
+        given = self._given(table.insert, fields, (*path, "insert"), zone)
         implied = {} if filter_ is None else constants_of(filter_)
-        return {column: value for column, value in implied.items() if column not in written} | table.insert
+        taken = written | table.touch.keys()
+        for column in table.insert.keys() & table.touch.keys():
+            self.problems.add((*path, "insert", column), "every write sets this column already: `touch`")
+        return {column: value for column, value in implied.items() if column not in taken} | given
+
+    def _given(
+        self, forms: Mapping[str, GivenForm], fields: list[MappedField], path: Path, zone: ZoneInfo | None
+    ) -> dict[str, Given]:
+        """Values that stand in the mapping, for columns that no field is written to."""
+        written = {column for field in fields if not field.is_read_only for column in field.writes}
+        found: dict[str, Given] = {}
+        for column, value in forms.items():
+            where = (*path, column)
+            if column in written:
+                self.problems.add(where, "a field is written to this column already")
+            if "." in column:
+                self.problems.add(where, "only the table's own columns can be given a value here")
+            if isinstance(value, float) and not math.isfinite(value):
+                self.problems.add(where, "a finite number is wanted")
+            if isinstance(value, NowForm):
+                if not value.now:
+                    self.problems.add(where, "a value or { now = true } is wanted")
+                found[column] = Now(zone)
+            else:
+                found[column] = value
+        return found
 
     def _deletes(self, table: TableForm, fields: list[MappedField], path: Path) -> Deletes:
         soft = [field for field in fields if field.name == "alive"]

@@ -52,6 +52,13 @@ class JoinForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename=
     order: list[str] = []
 
 
+class NowForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    now: bool
+
+
+GivenForm = str | int | float | bool | NowForm
+
+
 class TableForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     name: str
     entity: str
@@ -59,7 +66,8 @@ class TableForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     place: str | None = None
     where: str | None = None
     only: str | None = None
-    insert: dict[str, str | int | float | bool] = {}
+    insert: dict[str, GivenForm] = {}
+    touch: dict[str, GivenForm] = {}
     allocate: str | dict[str, Any] | None = None
     deletes: str | None = None
     timezone: str | None = None

@@ -22,7 +22,7 @@ def lost_on_the_way(block: Block, shape: Shape, entity: Entity, mapped: MappedFi
     """What does not come back, in words; empty also where nothing is known of it. The field compiles."""
     if mapped.read is None or mapped.is_read_only or any(column in block.key for column in mapped.writes):
         return []
-    alone = replace(block, fields=(mapped,), filter=None, constants={}, key=())
+    alone = replace(block, fields=(mapped,), filter=None, constants={}, touched={}, key=())
     reader, writer = compile_reader(alone, shape, entity), compile_writer(alone, shape, entity)
     index = entity.index[mapped.name]
     lost: list[str] = []

@@ -28,19 +28,22 @@ segment = { type = "text" }
 email = { type = "text" }
 """
 SCHEMA = """
-create table accounts (id varchar(36) primary key, name varchar(150), deleted integer default 0);
+create table accounts (id varchar(36) primary key, name varchar(150), deleted integer default 0,
+    modified_by varchar(36), date_modified timestamp);
 create table accounts_cstm (id_c varchar(36) primary key, segment_c varchar(50), other_c varchar(50));
 create table mail (id varchar(36) primary key, address varchar(200), address_caps varchar(200), deleted integer);
 create table mail_link (id varchar(36) primary key, mail_id varchar(36), bean_id varchar(36), bean_module varchar(20),
     is_primary integer, deleted integer);
 """
 MAPPING = """
+timezone = "UTC"
 [[table]]
 name = "accounts"
 entity = "account"
 key = ["id"]
 allocate = "uuid"
 where = "deleted = 0"
+touch = { modified_by = "sync", date_modified = { now = true } }
 
 [[table.join]]
 name = "accounts_cstm"
@@ -108,7 +111,7 @@ def trouble(
     with field.standing():
         made = Trouble(field)
         with field.application("crm") as crm:
-            crm.run("insert into accounts values ('old', 'Old', 0)")
+            crm.run("insert into accounts (id, name, deleted) values ('old', 'Old', 0)")
             crm.run("insert into accounts_cstm values ('old', 'bronze', null)")
             crm.run("insert into mail values ('m-old', 'old@old.example', 'OLD@OLD.EXAMPLE', 0)")
             crm.run("insert into mail_link values ('l-old', 'm-old', 'old', 'Accounts', 1, 0)")
@@ -137,7 +140,7 @@ def test_what_was_there_is_one_record(trouble: Trouble) -> None:
 
 def test_rows_of_several_tables_arrive_as_one_and_a_change_of_any_is_one_of_the_record(trouble: Trouble) -> None:
     with trouble.field.application("crm") as crm, crm.transaction():
-        crm.run("insert into accounts values ('a', 'Acme', 0)")
+        crm.run("insert into accounts (id, name, deleted) values ('a', 'Acme', 0)")
         crm.run("insert into accounts_cstm values ('a', 'gold', 'x')")
         crm.run("insert into mail values ('m-a', 'a@acme.example', 'A@ACME.EXAMPLE', 0)")
         crm.run("insert into mail_link values ('l-a', 'm-a', 'a', 'Accounts', 1, 0)")
@@ -165,6 +168,8 @@ def test_what_comes_from_elsewhere_is_written_to_each_table(trouble: Trouble) ->
         " where a.name = 'Bolt'"
     )
     trouble.wait(lambda: trouble.ask("crm", whole) == [("m-info", "gold")], "the address that was there is used")
+    touched = "select 1 from accounts where name = ? and modified_by = 'sync' and date_modified is not null"
+    trouble.wait_row("crm", touched, "Bolt")
     trouble.run("erp", "update client set mail = 'new@bolt.example' where title = 'Bolt'")
     trouble.wait_row("crm", "select 1 from mail where address = 'new@bolt.example' and deleted = 0")
     links = "select count(*) from mail_link where bean_id in (select id from accounts where name = 'Bolt')"

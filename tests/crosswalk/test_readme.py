@@ -29,6 +29,8 @@ CUSTOMERS = shape(
     "parent_id uuid",
     "deleted boolean notnull",
     "tenant integer notnull",
+    "updated_by text",
+    "updated_at timestamptz notnull",
 )
 
 
