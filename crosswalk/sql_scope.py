@@ -20,13 +20,14 @@ class SqlProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A column of the row, or a field of the record. `form` None: its value is canonical."""
+    """A column of the row, or a field of the record. `form` None: its value is canonical. `scale`: a field's."""
 
     index: int
     name: str
     kind: Kind
     form: Form | None
     column: Column | None = None
+    scale: int | None = None
 
 
 # What a canonical value is to SQL. Durations are their seconds; enums, JSON and binary are texts.
@@ -58,7 +59,7 @@ class Scope:
     @classmethod
     def of_entity(cls, entity: Entity, dialect: str) -> Scope:
         found = {
-            f.name: Variable(n, f.name, _KINDS.get(f.type, Kind.TEXT), None)
+            f.name: Variable(n, f.name, _KINDS.get(f.type, Kind.TEXT), None, scale=f.scale)
             for n, f in enumerate(entity.fields)
             if not f.is_retired
         }
@@ -84,6 +85,7 @@ class Part:
     """A compiled expression. `kind` is OTHER for dynamic values, and for a null that has no type yet.
 
     `literal`: the text of an untyped string literal, which takes the type of what it meets. `affinity`: SQLite's.
+    `scale`, `collation`: MySQL's, how many decimals or digits of a second are shown, and how a text is compared.
     """
 
     code: str
@@ -92,6 +94,8 @@ class Part:
     literal: str | None = None
     is_null: bool = False
     affinity: str = ""
+    scale: int = 0
+    collation: str = ""
 
 
 class Compiler(Protocol):

@@ -47,7 +47,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     `type` is the database's own name with its modifier (`numeric(12,2)`), for messages and casts. `length` is the
     greatest number of characters, `precision` and `scale` those of a decimal, `labels` an enum's. `scale` of a time or
     an interval is how many digits of a second it keeps, None when nobody counts. `element`: what one element of an
-    array is. `is_generated`: the database computes it, never write it. `has_default`: an insert may leave it out.
+    array is. `collation`: the rule by which the database compares the texts, where that matters; empty when
+    nobody told. `is_generated`: the database computes it, never write it. `has_default`: an insert may leave it out.
     `is_assigned`: serial, identity or rowid: the database hands out values itself.
     """
 
@@ -60,6 +61,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     scale: int | None = None
     labels: tuple[str, ...] = ()
     element: Column | None = None
+    collation: str = ""
     is_generated: bool = False
     has_default: bool = False
     is_assigned: bool = False

@@ -105,7 +105,7 @@ def read_shape(connection: Connection, database: str, name: str, *, is_brief: bo
 
 
 def _column(row: Row, *, is_json: bool) -> Column:
-    name, word, declared, nullable, length, precision, scale, extra, default = row
+    name, word, declared, nullable, length, precision, scale, extra, default, collation = row
     kind = _KINDS.get(str(word), Kind.OTHER)
     if declared == "bit(1)":
         kind = Kind.BOOLEAN
@@ -122,6 +122,7 @@ def _column(row: Row, *, is_json: bool) -> Column:
         precision=int(precision) if kind is Kind.DECIMAL else None,
         scale=int(scale) if kind is Kind.DECIMAL else fraction_digits(str(declared)) if kind in MOMENTS else None,
         labels=type_labels(str(declared)) if kind is Kind.ENUM else (),
+        collation=str(collation or ""),
         is_generated=_GENERATED.search(str(extra)) is not None,
         has_default=is_assigned or default not in (None, "NULL"),
         is_assigned=is_assigned,
@@ -163,8 +164,8 @@ _TABLE: Final = (
 )
 _COLUMNS: Final = (
     "select column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision,"
-    " numeric_scale, extra, column_default from information_schema.columns where table_schema = {schema}"
-    " and table_name = {table} order by ordinal_position"
+    " numeric_scale, extra, column_default, collation_name from information_schema.columns"
+    " where table_schema = {schema} and table_name = {table} order by ordinal_position"
 )
 _INDEXES: Final = (
     "select index_name, column_name, sub_part from information_schema.statistics where table_schema = {schema}"
