@@ -18,11 +18,11 @@ from sqlglot.expressions import Expr
 from crosswalk.block import Block, Constant
 from crosswalk.carry import Names
 from crosswalk.carry_read import key_reader
-from crosswalk.compile import REFUSALS, encode_key
+from crosswalk.compile import REFUSALS, encode_key, reason_of
 from crosswalk.compile_write import constant_wire
 from crosswalk.expression import compile_test
 from crosswalk.sql_scope import Scope, SqlProblem, column_name
-from engine.errors import TableHeld
+from engine.errors import TableHeld, ValueRefused
 from engine.model.joined import Empty, Link
 from engine.model.table import Column, Shape
 from engine.model.value import Wire, WireRow
@@ -65,13 +65,22 @@ class CompiledJoin:
 
     constants: dict[str, Wire]
     _test: Callable[[WireRow], bool]
-    _prefix: str
+    _join: Join
 
     def takes(self, row: WireRow) -> bool:
-        return self._test(row)
+        try:
+            return self._test(row)
+        except REFUSALS as error:
+            where = f"system {self._join.system}, table {self._join.table}, which is joined as {self._join.name}"
+            raise ValueRefused(
+                f"{where}: where: {reason_of(error, 'a value of a kind that does not fit')}",
+                hint="Correct the value there; the row that it belongs to is then read again.",
+                system=self._join.system,
+                table=self._join.table,
+            ) from None
 
     def make_key(self, hub_id: str, owner: str) -> str:
-        return str(uuid.uuid5(NAMESPACE, f"{hub_id}\x1f{self._prefix}\x1f{owner}"))
+        return str(uuid.uuid5(NAMESPACE, f"{hub_id}\x1f{self._join.system}\x1f{self._join.name}\x1f{owner}"))
 
 
 def compile_join(join: Join, shape: Shape) -> CompiledJoin:
@@ -89,15 +98,14 @@ def compile_join(join: Join, shape: Shape) -> CompiledJoin:
     except SqlProblem as problem:
         raise _held(join, f"where: {problem}", "Correct the condition in the mapping.") from None
     loads = "".join(f"    c{i} = r[{i}]\n" for i in columns)
-    namespace: dict[str, Any] = names.objects | {"REFUSALS": REFUSALS}
-    exec(f"def takes(r):\n{loads}    try:\n        return {test} is True\n    except REFUSALS:\n"
-         "        return False\n", namespace)  # fmt: skip
+    namespace: dict[str, Any] = dict(names.objects)
+    exec(f"def takes(r):\n{loads}    return {test} is True\n", namespace)
     constants: dict[str, Wire] = {}
     for name, value in join.constants.items():
         column = shape.column(name)
         assert column is not None
         constants[name] = constant_wire(value, column, shape.form)
-    return CompiledJoin(constants, namespace["takes"], f"{join.system}\x1f{join.name}")
+    return CompiledJoin(constants, namespace["takes"], join)
 
 
 def key_texts(shape: Shape, columns: Sequence[str]) -> RowText:

@@ -384,7 +384,7 @@ class JoinedRows(Protocol):
         ...
 
     def takes(self, row: WireRow) -> bool:
-        """Whether the row takes part (`where`)."""
+        """Whether the row takes part (`where`). Raises `ValueRefused` where that cannot be told."""
         ...
 
     def make_key(self, hub_id: str, owner: str) -> str:

@@ -43,6 +43,11 @@ class PlaceRows:
                     found[i] = first
         return found
 
+    def refuse(self, n: int, problem: ValueRefused) -> None:
+        """Set a row aside that was read. Without its document: a part of it is not known."""
+        self.records[n] = None
+        self.problems[n] = problem
+
     def extend(self, following: PlaceRows) -> None:
         """Add rows of the same place, read in the same way."""
         count = len(self.keys)

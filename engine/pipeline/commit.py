@@ -114,7 +114,13 @@ class Committer:
         assert self._canonicalizer is not None
         joiner = self._canonicalizer.joiner
         assert joiner is not None
-        return self._canonicalizer.place_rows(joiner.put_together(tx, raws), is_whole=True)
+        tables, refused = joiner.put_together(tx, raws)
+        found = self._canonicalizer.place_rows(tables, is_whole=True)
+        for rows in found:
+            for n, problem in refused.get(rows.part.place.table, {}).items():
+                if n not in rows.problems:
+                    rows.refuse(n, problem)
+        return found
 
     def _in_order(self, rows: list[PlaceRows]) -> list[PlaceRows]:
         """Parents first, as the places stand."""

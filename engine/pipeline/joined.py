@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from engine.errors import SourceError, TableHeld
+from engine.errors import SourceError, TableHeld, ValueRefused
 from engine.hub.joined import Document, KeptTable, forget_rows, register_joined
 from engine.hub.transaction import HubTransaction
 from engine.model.change import DELETE, READ, UPDATE, TableEvent, TableRows
@@ -207,12 +207,19 @@ class Joiner:
 
     # ---------------------------------------------------------------------------------------------- rows
 
-    def put_together(self, tx: HubTransaction, raws: Sequence[RawRows]) -> dict[str, TableRows]:
+    def put_together(self, tx: HubTransaction, raws: Sequence[RawRows]) -> PutTogether:
         """Keep the rows, and give the rows of mapped tables that they change."""
         try:
             return _Step(self, tx, raws).run()
         except TableHeld as error:
             raise self._unfit(error) from None
+
+
+class PutTogether(NamedTuple):
+    """Rows of mapped tables. `refused`: by table and index, those of which it cannot be told what belongs to them."""
+
+    tables: dict[str, TableRows]
+    refused: dict[str, dict[int, ValueRefused]]
 
 
 class _Event(NamedTuple):
@@ -257,15 +264,16 @@ class _Step:
         done = {name for name, (_, is_done) in _copy_states(tx, joiner.system).items() if is_done}
         self.ready = {table for table, joins in self.plan.joins.items() if all(join.table in done for join in joins)}
         self.found: dict[str, TableRows] = {}
+        self.refused: dict[str, dict[int, ValueRefused]] = {}
 
-    def run(self) -> dict[str, TableRows]:
+    def run(self) -> PutTogether:
         for time, changes in _transactions(self.raws):
             touched: dict[str, _Touched] = {table: _Touched() for table in self.plan.joins}
             for raw, n in changes:
                 self._apply(raw, n, touched)
             for table, rows in touched.items():
                 self._emit(table, rows, time)
-        return self.found
+        return PutTogether(self.found, self.refused)
 
     def _apply(self, raw: RawRows, n: int, touched: dict[str, _Touched]) -> None:
         table, op, row, key = raw.table, raw.rows.ops[n], raw.rows.rows[n], raw.keys[n]
@@ -346,16 +354,24 @@ class _Step:
             if op == DELETE or (old is not None and not is_ready):
                 rows.add(op, (*row, *missing), time, old)
             elif is_ready or not key:
-                rows.add(op, self._whole(table, joined, row), time, old)
+                self._add(rows, table, op, row, time, old)
             # Else what is joined to it is not known yet. It is read with its table, which comes last.
         told = {event.key for event in events}
         for key in touched.keys:
             document = self.kept[table].get(key) if is_ready and key not in told else None
             if document is not None:
-                op = READ if is_read else UPDATE
-                rows.add(op, self._whole(table, joined, shaped.row(document)), time)
+                self._add(rows, table, READ if is_read else UPDATE, shaped.row(document), time, None)
         if rows.rows:
             self.found[table] = rows
+
+    def _add(self, rows: TableRows, table: str, op: int, row: WireRow, time: int, old: WireRow | None) -> None:
+        joined = self.joiner.joined(table)
+        try:
+            whole = self._whole(table, joined, row)
+        except ValueRefused as error:
+            self.refused.setdefault(table, {})[len(rows.rows)] = error
+            whole = (*row, *(ABSENT,) * (len(joined.shape.columns) - joined.width))
+        rows.add(op, whole, time, old)
 
     def _whole(self, table: str, joined: JoinedTable, row: WireRow) -> WireRow:
         """The row with what is joined to it; nulls where there is nothing."""

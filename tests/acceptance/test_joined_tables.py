@@ -1,9 +1,9 @@
 """Goal: a record that a system keeps in several tables is one record: side tables with further columns, addresses that
 are several tables away, whoever writes to which of them.
 
-Method: a system with joined tables beside one that has everything in one row, on SQLite and PostgreSQL; users write to
-every table of the joins, in one transaction and in several; daemons are killed. In the end all must agree, and the rows
-of the side tables must be those that an application would have made.
+Method: a system with joined tables beside one that has everything in one row, on SQLite, PostgreSQL and MariaDB; users
+write to every table of the joins, in one transaction and in several. In the end all must agree, and the rows of the
+side tables must be those that an application would have made.
 """
 
 from __future__ import annotations
@@ -91,20 +91,23 @@ email = "mail"
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "mariadb"])
 def trouble(
     request: pytest.FixtureRequest, postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Trouble]:
-    is_file = request.param == "sqlite"
-    crm = Shape(SCHEMA, MAPPING if is_file else MAPPING.replace('name = "', 'name = "public.', 1))
-    if not is_file:
+    kind: str = request.param
+    crm = Shape(SCHEMA, MAPPING)
+    if kind == "postgres":
         crm = Shape(SCHEMA, _qualified(MAPPING))
+    if kind == "mariadb":
+        crm = Shape(SCHEMA.replace("timestamp", "datetime"), MAPPING)
     field = Field(
         postgres_server,
         Path(tmp_path_factory.mktemp("joined")),
         f"joined{next(_numbers)}",
         systems=("crm", "erp"),
-        files=frozenset(("crm", "erp") if is_file else ("erp",)),
+        files=frozenset(("crm", "erp") if kind == "sqlite" else ("erp",)),
+        mariadb={"crm": request.getfixturevalue("mariadb_server")} if kind == "mariadb" else {},
         dictionary=DICTIONARY,
         shapes={"crm": crm, "erp": Shape(PLAIN_SCHEMA, PLAIN)},
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
+from engine.errors import ValueRefused
 from engine.hub.sqlite import memory_hub
 from engine.hub.transaction import HubTransaction
 from engine.model.change import DELETE, INSERT, READ, UPDATE, TableRows
@@ -20,7 +21,7 @@ from engine.model.table import Column, Form, Kind, Shape
 from engine.model.value import ABSENT, Wire, WireRow
 from engine.pipeline.joined import Joiner, copies_left, forget_copies, note_copied
 from engine.pipeline.topology import PlacePart, SystemPart
-from engine.testing.mapping import PlainJoin, PlainMapping, PlainPlace
+from engine.testing.mapping import PlainJoin, PlainJoined, PlainMapping, PlainPlace
 from tests.pipeline.world import THING, WorldClock
 
 
@@ -140,6 +141,7 @@ def needed(row: WireRow) -> WireRow:
 class Hub:
     def __init__(self) -> None:
         self.hub = memory_hub(WorldClock())
+        self.refused: dict[str, dict[int, ValueRefused]] = {}
         mapping = PlainMapping(places=(PLACE,))
         part = PlacePart(id=1, system=1, entity=THING, place=PLACE)
         self.system = SystemPart(
@@ -158,7 +160,9 @@ class Hub:
 
     def put(self, changes: dict[str, TableRows]) -> dict[str, TableRows]:
         raws = [self.joiner.raw(table, rows) for table, rows in changes.items()]
-        return self.hub.transact_now(lambda tx: self.joiner.put_together(tx, raws))
+        found, refused = self.hub.transact_now(lambda tx: self.joiner.put_together(tx, raws))
+        self.refused = refused
+        return found
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -240,3 +244,26 @@ def test_what_a_log_does_not_send_is_what_it_was() -> None:
     found = hub.put({"extras": extras})["owners"]
     assert (found.rows[0][1], found.rows[0][10]) == ("a long text", "a long note")
     assert msgspec.msgpack.decode(hub.hub.transact_now(lambda tx: tx.rows("select doc from joined_row"))[0][0])
+
+
+def test_a_row_of_which_it_cannot_be_told_what_belongs_to_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes(self: PlainJoined, row: WireRow) -> bool:
+        if row[-1] == "é":
+            raise ValueRefused("nobody knows")
+        return True
+
+    monkeypatch.setattr(PlainJoined, "takes", takes)
+    hub = Hub()
+    hub.copied(*SHAPES)
+    owners, links = TableRows(SHAPES["owners"]), TableRows(SHAPES["links"])
+    for key in ("1", "2"):
+        owners.add(INSERT, (key, "name", None), 1)
+    links.add(INSERT, ("9", "2", None, "é"), 1)
+    found = hub.put({"owners": owners, "links": links})["owners"]
+    assert list(hub.refused) == ["owners"]
+    ((n, problem),) = hub.refused["owners"].items()
+    assert (found.rows[n][0], found.rows[n][3], str(problem)) == ("2", ABSENT, "nobody knows")
+    links = TableRows(SHAPES["links"])
+    links.add(UPDATE, ("9", "2", None, "e"), 2)
+    assert [row[0] for row in hub.put({"links": links})["owners"].rows] == ["2"]
+    assert hub.refused == {}
