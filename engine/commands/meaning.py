@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from engine.commands.output import attempt, print_json, print_table
+from engine.commands.output import attempt, print_json, print_table, say
 from engine.errors import no_such
 
 if TYPE_CHECKING:
-    from crosswalk.block import MappedField
+    from crosswalk.block import Block, MappedField
+    from crosswalk.joined import Join
     from engine.model.entity import Entity, Field
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
@@ -117,7 +118,10 @@ def _mapping(file: Path, name: str, is_json: bool) -> None:
                 "entity": block.entity,
                 "key": list(block.key),
                 "allocate": block.key_rule.value if block.key_rule else None,
+                "drawn_from": _drawn_from(block),
                 "deletes": block.deletes.value,
+                "touch": sorted(block.touched),
+                "joins": [{"name": j.name, "table": j.table, "key": list(j.key), "on": _on(j)} for j in block.joins],
                 "fields": [{"field": f.name, "read": _read(f), "write": _written(f)} for f in block.fields],
             }
             for block in blocks
@@ -126,12 +130,33 @@ def _mapping(file: Path, name: str, is_json: bool) -> None:
         return
     for block in blocks:
         rule = block.key_rule.value if block.key_rule else "assigned by the database, or nobody"
+        drawn = _drawn_from(block)
+        rule = f"drawn from {drawn}" if drawn else rule
         rows = [(f.name, _read(f), ", ".join(_written(f)) or "-") for f in block.fields]
         title = (
             f"{block.name} is {block.entity}; key {', '.join(block.key)}, of new rows: {rule};"
             f" a deleted record's row {DELETED[block.deletes.value]}"
         )
         print_table(title, ("field", "read from", "written to"), rows, empty="no field is mapped")
+        for join in block.joins:
+            on = " and ".join(f"{join.name}.{column} = {other}" for column, other in _on(join).items())
+            say(f"  {join.name}: the row of {join.table} with {on}")
+        if block.touched:
+            say(f"  each write sets {', '.join(sorted(block.touched))}")
+
+
+def _on(join: Join) -> dict[str, str]:
+    """Its columns and what they equal."""
+    return {link.column: f"{link.owner}.{link.other}" if link.owner else link.other for link in join.links}
+
+
+def _drawn_from(block: Block) -> str | None:
+    """The sequence or series that gives new rows their keys."""
+    from engine.model.draw import Series
+
+    if isinstance(block.draw, Series):
+        return f"series {block.draw.before}… in {block.draw.table}"
+    return None if block.draw is None else f"sequence {block.draw.name}"
 
 
 def _written(field: MappedField) -> list[str]:

@@ -63,9 +63,10 @@ async def run_source(flow: Flow, part: SystemPart, system: System, source: Sourc
     verify = frozenset(p.place.table for p in part.places if p.place.own_fields(p.entity) or p.place.is_lossy)
     if any(shape.has_triggers for shape in shapes.values()):
         verify = frozenset(shapes)
-    # What is kept of joined tables is what they hold, our own deliveries among it.
-    verify |= frozenset(part.joins.bases)
     verify = verify if part.is_target else frozenset[str]()
+    # What is kept of joined tables is what they hold: our own deliveries are among it, also those of a time when more
+    # than reading was configured.
+    verify |= frozenset(part.joins.bases)
     joiner = Joiner(part, await system.base_shapes(part.tables)) if isinstance(system, JoinedSystem) else None
 
     async def committed(counts: Counts, batch: CanonicalBatch) -> None:

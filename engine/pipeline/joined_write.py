@@ -7,8 +7,8 @@ keeps of them may be older.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -102,14 +102,32 @@ class _Split:
         extra: dict[str, list[Wire]] = {}
         for join in self.joins:
             if self._is_shared(join) and ends(join)[1] == "" and self._is_written(join):
-                keys = await self._find_or_make(join, self.values, list(write.rids))
+                with self._of_other_rows():
+                    keys = await self._find_or_make(join, self.values, list(write.rids))
                 for column, value in zip(ends(join)[2], keys, strict=True):
                     extra[column] = value
         rows: list[WireRow] = [
             (*(row[n] for n in self.own), *(extra[column][i] for column in extra)) for i, row in enumerate(write.rows)
         ]
         result = await self._write_own((*columns, *extra), rows)
-        kept = [n for n in range(len(rows)) if n not in set(result.missing)]
+        with self._of_other_rows():
+            await self._write_parts(result)
+        return result
+
+    @contextmanager
+    def _of_other_rows(self) -> Generator[None]:
+        """A refusal's index is that of a row of another table; which record it was the engine finds out by halves."""
+        try:
+            yield
+        except RowRefused as error:
+            error.row_index = 0 if len(self.whole.rows) == 1 else None
+            raise
+
+    async def _write_parts(self, result: WriteResult) -> None:
+        """What refers to the rows that are written, and were there."""
+        write = self.whole
+        missing = set(result.missing)
+        kept = [n for n in range(len(write.rows)) if n not in missing]
         owners = _Owners(
             write.table,
             [write.rids[n] for n in kept],
@@ -118,7 +136,6 @@ class _Split:
             [self.values[n] for n in kept],
         )
         await self._write_joined("", owners)
-        return result
 
     async def _write_own(self, columns: tuple[str, ...], rows: list[WireRow]) -> WriteResult:
         write = self.whole

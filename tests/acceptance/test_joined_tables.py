@@ -135,6 +135,18 @@ def _qualified(mapping: str) -> str:
     return mapping
 
 
+def test_the_mapping_is_shown_with_its_joins(trouble: Trouble) -> None:
+    shown = json.loads(trouble.concord("mapping", "crm", "--json").stdout)["tables"][0]
+    assert [(join["name"], join["on"]) for join in shown["joins"]] == [
+        ("extra", {"id_c": "id"}), ("link", {"bean_id": "id"}), ("mail", {"id": "link.mail_id"}),
+    ]  # fmt: skip
+    assert shown["touch"] == ["date_modified", "modified_by"]
+    told = trouble.concord("mapping", "crm").stdout
+    assert "mail: the row of" in told
+    assert "with mail.id = link.mail_id" in told
+    assert "each write sets date_modified, modified_by" in told
+
+
 def test_what_was_there_is_one_record(trouble: Trouble) -> None:
     trouble.wait_row(
         "erp", "select 1 from client where title = 'Old' and segment = 'bronze' and mail = 'old@old.example'"

@@ -81,7 +81,8 @@ ENTITY: dict[str, Any] = {
     "id": "int",
 }  # fmt: skip
 TABLE = {
-    "name": "str", "table": "str", "entity": "str", "key": ["str"], "allocate": "str", "deletes": "str",
+    "name": "str", "table": "str", "entity": "str", "key": ["str"], "allocate": "str", "drawn_from": None,
+    "deletes": "str", "touch": [], "joins": [],
     "fields": [{"field": "str", "read": "str", "write": ["str"]}],
 }  # fmt: skip
 FLOW: dict[str, Any] = {

@@ -116,7 +116,8 @@ async def test_null_is_not_the_next_number_nor_the_time(world: World) -> None:
 
 async def test_shapes_say_what_the_catalogue_says(world: World) -> None:
     world.run(
-        """create table t (a int not null auto_increment, b varchar(7) not null default 'x', c decimal(9,2),
+        """create table t (a int not null auto_increment, c decimal(9,2),
+        b varchar(7) collate utf8mb4_bin not null default 'x',
         d json, e enum('p','q'), f int as (a + 1) virtual, g timestamp not null, h tinyint(1) unsigned, i longtext,
         primary key (b, a), key (a), unique (c, h), unique prefix (i(10)))""",
         "create table child (id int primary key, a int, foreign key (a) references t (a) on delete cascade)",
@@ -133,8 +134,9 @@ async def test_shapes_say_what_the_catalogue_says(world: World) -> None:
         name="a", kind=Kind.INTEGER, type="int(11)", is_nullable=False, has_default=True, is_assigned=True
     )
     assert found["b"] == Column(
-        name="b", kind=Kind.TEXT, type="varchar(7)", is_nullable=False, length=7, has_default=True
-    )
+        name="b", kind=Kind.TEXT, type="varchar(7)", is_nullable=False, length=7, has_default=True,
+        collation="utf8mb4_bin",
+    )  # fmt: skip
     assert found["c"] == Column(name="c", kind=Kind.DECIMAL, type="decimal(9,2)", precision=9, scale=2)
     assert found["d"].kind is Kind.JSON
     assert (found["e"].kind, found["e"].labels) == (Kind.ENUM, ("p", "q"))
