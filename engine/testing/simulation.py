@@ -465,9 +465,10 @@ class Simulation:
         for name, kit in self.kits.items():
             rows = self._living(kit)
             order = ("email", *TEXTS, "stock")
-            tables[name] = sorted(
+            texts = (
                 tuple(None if row[kit.columns[n]] is None else str(row[kit.columns[n]]) for n in order) for row in rows
             )
+            tables[name] = sorted(texts, key=_nulls_last)
             emails = [row[0] for row in tables[name]]
             doubled = sorted({str(e) for e in emails if emails.count(e) > 1})
             assert not doubled, f"{name} has {doubled} twice"
@@ -489,9 +490,12 @@ class Simulation:
                 assert len({code for code, _ in found}) == len(found), f"{name} has parts twice"
                 assert found == parts["crm"], f"parts of crm and {name} differ:{_differ(parts['crm'], found)}"
         canonical = sorted(
-            tuple(None if v is None else str(v) for v in entry.values[1:])
-            for entry in self.records()
-            if len(entry.values) == len(ACCOUNT.fields) and entry.values[ALIVE]
+            (
+                tuple(None if v is None else str(v) for v in entry.values[1:])
+                for entry in self.records()
+                if len(entry.values) == len(ACCOUNT.fields) and entry.values[ALIVE]
+            ),
+            key=_nulls_last,
         )
         assert canonical == tables["crm"], f"records and crm differ:{_differ(canonical, tables['crm'])}"
 
@@ -518,6 +522,10 @@ class Simulation:
         for name, database in self.databases.items():
             for table in database.tables:
                 assert database.rows(table) == rows[name][table], f"echo: {name} was written in a settled world"
+
+
+def _nulls_last(row: tuple[str | None, ...]) -> list[tuple[bool, str]]:
+    return [(value is None, value or "") for value in row]
 
 
 def _differ(a: Sequence[object], b: Sequence[object]) -> str:

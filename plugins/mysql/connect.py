@@ -181,8 +181,13 @@ def connect_now(
         raise translate(error, system=site.name, doing="connect") from error
 
 
+def answer_seconds_max(config: MysqlConfig) -> int:
+    """How long a server may take to answer a statement before nobody is taken to be there."""
+    return config.statement_seconds_max + GRACE_SECONDS
+
+
 def _open(site: Site, config: MysqlConfig, isolation: str, has_time_limit: bool) -> Connection:
-    silence = config.statement_seconds_max + GRACE_SECONDS
+    silence = answer_seconds_max(config)
     parameters: dict[str, Any] = {
         **connection_parameters(site, config),
         "host": config.host,

@@ -24,7 +24,7 @@ import pymysql
 from engine.errors import ConcordError, PositionLost, SystemUnreachable
 from engine.plugin import Site
 from plugins.mysql.config import SERVER_ID_MAX, MysqlConfig
-from plugins.mysql.connect import Connection, Session, session
+from plugins.mysql.connect import Connection, Session, answer_seconds_max, session
 from plugins.mysql.errors import translate
 from plugins.mysql.position import Resume, format_gtids
 
@@ -159,8 +159,18 @@ async def dump(site: Site, config: MysqlConfig, resume: Resume) -> AsyncGenerato
     The connection is closed on leaving, also when cancelled.
     """
     async with session(site, config, has_time_limit=False) as opened:
-        has_checksum = await opened.run(lambda connection: _prepare(connection, resume))
-        sock = await opened.run(lambda connection: _start(connection, resume, own_server_id(site, config)))
+        limit = answer_seconds_max(config)
+        try:
+            # The connection itself has no limit, for a log may be quiet; what is asked before is answered at once.
+            with anyio.fail_after(limit):
+                has_checksum = await opened.run(lambda connection: _prepare(connection, resume))
+                sock = await opened.run(lambda connection: _start(connection, resume, own_server_id(site, config)))
+        except TimeoutError:
+            raise SystemUnreachable(
+                f"system {site.name}: no answer for {limit:.0f} s when the log was to be opened",
+                hint="Check the network to the server; it is tried again.",
+                system=site.name,
+            ) from None
         wire = Wire(sock, site.name)
         try:
             # The server says at once which file it begins with, or that it no longer holds what we ask for.

@@ -63,9 +63,8 @@ def plan(*workloads: str, **more: Any) -> Plan:
 def check(found: dict[str, Any], workload: str, *consumers: str) -> None:
     for name in consumers:
         own = found[workload][name]
-        # Not the processor time of its own, which is counted in hundredths: an apply worker needs less.
-        for key in ("rows_per_s", "machine_cpu_seconds_per_million_rows"):
-            assert own[key].median > 0, (name, key)
+        # Not processor times, which are counted in hundredths: a fast machine needs less for these few rows.
+        assert own["rows_per_s"].median > 0, name
         assert own["peak_memory_mb"] > 0
         times = found["latency"][name]["latency_ms"]
         assert found["latency"][name]["changes"] == 100
