@@ -204,7 +204,7 @@ class _Split:
                 names += ends(other)[2]
                 for n, row in enumerate(values):
                     row += [column[n] for column in keys]
-        changes = _Changes(join, shape, tuple(names), rows.constants)
+        changes = _Changes(join, shape, tuple(names))
         for n, row in enumerate(values):
             # Spelt as the table spells it: the owner's key may be of another type.
             link = [_fit(value, shape, column) for value, column in zip(links[n], columns, strict=True)]
@@ -232,7 +232,7 @@ class _Split:
         shape = self.tables.shape(join.table)
         found = await self._linked(join, shape, join.find, asked)
         present = _Rows(join, shape, found, join.find)
-        changes = _Changes(join, shape, tuple(names), present.constants)
+        changes = _Changes(join, shape, tuple(names))
         keys: dict[tuple[Wire, ...], tuple[Wire, ...] | None] = {}
         for n, value in enumerate(wanted):
             if value in keys or None in value:
@@ -268,7 +268,7 @@ class _Split:
             shape = self.tables.shape(join.table)
             found = await self._linked(join, shape, columns, links)
             rows = _Rows(join, shape, found)
-            changes = _Changes(join, shape, (), rows.constants)
+            changes = _Changes(join, shape, ())
             changes.deletes = [(self.whole.rids[0], rows.key(row)) for row in rows.all]
             await changes.write(self.inner, f"{self.whole.place}{_BETWEEN}{join.name}")
 
@@ -313,7 +313,6 @@ class _Changes:
     join: Join
     shape: Shape
     names: tuple[str, ...]
-    constants: dict[str, Wire]
     deletes: list[tuple[int, tuple[Wire, ...]]] = field(default_factory=lambda: [])
     updates: list[tuple[int, WireRow]] = field(default_factory=lambda: [])
     inserts: list[tuple[int, dict[str, Wire]]] = field(default_factory=lambda: [])
@@ -353,7 +352,9 @@ class _Changes:
         assigned = next((name for name in key if name not in columns), None)
         rows = [tuple(row[name] for name in columns) for _, row in self.inserts]
         write = self._write(place, WriteKind.INSERT, columns, rows, [rid for rid, _ in self.inserts])
-        write.assigned, write.only_new = assigned, frozenset(self.constants)
+        # What `where` fixes is set in a row that is there too: it is ours, and took no part any more (a user had marked
+        # it as deleted).
+        write.assigned = assigned
         result = await inner.write(write)
         return list(result.keys)
 

@@ -168,7 +168,8 @@ class Writing:
                 key=(assigned,), rows=[(key, *write.rows[n]) for key, n in zip(made_keys, new, strict=True)],
                 rids=[write.rids[n] for n in new], only_new=write.only_new,
             )  # fmt: skip
-            self._within(drawn, new)
+            # A row that has such a key already is a user's, and is not updated.
+            self._within(drawn, new, is_new=True)
             keys.update(zip((write.rids[n] for n in new), made_keys, strict=True))
         for n, result in self._each(new, self._insert_one) if write.draw is None else ():
             # MariaDB says which key the row has; MySQL says which it made, 0 where a trigger left it out.
@@ -211,12 +212,16 @@ class Writing:
             raise
         return draw.keys(text, range(int(str(last)) - count + 1, int(str(last)) + 1))
 
-    def _within(self, write: TableWrite, numbers: Sequence[int]) -> None:
-        """Carry out another write as a part of this one, whose rows are those of these numbers here."""
+    def _within(self, write: TableWrite, numbers: Sequence[int], *, is_new: bool = False) -> None:
+        """Carry out another write as a part of this one, whose rows are those of these numbers here. `is_new`: none of
+        them may be there."""
         size = (self._script_size_max, self._packet_size_max)
         part = Writing(self._connection, "", self._table, write, self._seq, *size)
         try:
-            part._insert_each(part._update_all())
+            if is_new:
+                part._insert_together(range(len(write.rows)))
+            else:
+                part._insert_each(part._update_all())
         except RowRefused as error:
             if error.row_index is not None:
                 error.row_index = numbers[error.row_index]

@@ -248,14 +248,15 @@ class PostgresDelivery:
             last = int(records[0][0])
             made = draw.keys(text, range(last - len(new) + 1, last + 1))
         rows = text_rows(write)
-        await self._insert(
-            table,
-            TableWrite(
-                table=write.table, place=write.place, kind=WriteKind.INSERT, columns=(assigned, *write.columns),
-                key=(assigned,), rows=[(key, *rows[n]) for key, n in zip(made, new, strict=True)],
-                rids=[write.rids[n] for n in new], only_new=write.only_new,
-            ),
+        drawn = TableWrite(
+            table=write.table, place=write.place, kind=WriteKind.INSERT, columns=(assigned, *write.columns),
+            key=(assigned,), rows=[(key, *rows[n]) for key, n in zip(made, new, strict=True)],
+            rids=[write.rids[n] for n in new], only_new=write.only_new,
         )  # fmt: skip
+        # Not as an insert whose key is known to be ours: a row that has this key already is a user's.
+        content = copy_text(self._link.system, drawn)
+        await self._link.copy_in(table.schema, table.relation, drawn.columns, content)
+        self._count(drawn)
         return made
 
     async def _refusal(self, table: TargetTable, write: TableWrite, error: BaseException) -> ConcordError:

@@ -190,6 +190,12 @@ def test_what_comes_from_elsewhere_is_written_to_each_table(trouble: Trouble) ->
     links = "select count(*) from mail_link where bean_id in (select id from accounts where name = 'Bolt')"
     trouble.wait(lambda: trouble.ask("crm", links) == [(1,)], "it has one link, not two")
     trouble.wait_row("crm", "select 1 from mail where id = 'm-info' and address = 'info@bolt.example'")
+    ours = "update mail_link set deleted = 1 where bean_id in (select id from accounts where name = 'Bolt')"
+    trouble.run("crm", ours)
+    trouble.wait_row("erp", "select 1 from client where title = 'Bolt' and mail is null")
+    trouble.run("erp", "update client set mail = 'again@bolt.example' where title = 'Bolt'")
+    again = "select 1 from mail_link l join mail m on m.id = l.mail_id where l.deleted = 0 and m.address = ?"
+    trouble.wait_row("crm", again, "again@bolt.example")
     trouble.run("erp", "update client set mail = null, segment = null where title = 'Bolt'")
     trouble.wait(lambda: trouble.ask("crm", whole) == [], "the link is gone")
     trouble.wait(lambda: trouble.ask("crm", links) == [(0,)], "and is not kept as an empty one")

@@ -196,6 +196,28 @@ class TargetContract:
         async with kit.session(table) as session:
             assert sorted(found.key for found in await session.assigned(0)) == sorted(result.keys)
 
+    async def test_a_drawn_key_that_a_users_row_has_is_refused_and_the_row_stays(self, kit: Kit) -> None:
+        if not kit.keeps(Promise.DRAWN_KEYS):
+            pytest.skip("it draws no keys")
+        table = kit.named("orders", "name")
+        await kit.setup(table)
+        kit.users.transaction(
+            f"create table series (name {kit.text_key} primary key, current {kit.integer})",
+            "insert into series values ('WO-', 0)",
+            "insert into orders values ('WO-1', 'a user entered it by hand')",
+        )
+        series = Series(
+            before="WO-", digits=1, table=kit.schema + "series", name_column="name", number_column="current",
+            zone=ZoneInfo("UTC"),
+        )  # fmt: skip
+        write = replace(kit.write(INSERT, table, ("name",), ("ours",), assigned=True), draw=series)
+        async with kit.session(table) as session, session.delivery(1) as delivery:
+            with pytest.raises(RowRefused) as refused:
+                await delivery.write(write)
+        assert refused.value.reason == "unique"
+        assert kit.users.rows("select name from orders") == [("a user entered it by hand",)]
+        assert [int(n) for (n,) in kit.users.rows("select current from series")] == [0]
+
     async def test_a_counter_that_is_not_there_is_told_and_draws_nothing(self, kit: Kit) -> None:
         if not kit.keeps(Promise.DRAWN_KEYS):
             pytest.skip("it draws no keys")
