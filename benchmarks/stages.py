@@ -33,8 +33,8 @@ import apsw
 import psycopg
 
 from benchmarks import concord
-from benchmarks.concord import Concord, concord_consumer, slot_of
-from benchmarks.consumer import RunVoid, bring_up
+from benchmarks.concord import STOP_SECONDS_MAX, Concord, concord_consumer, slot_of
+from benchmarks.consumer import RunVoid, bring_up, wait_stopped
 from benchmarks.machine import load, machine_facts
 from benchmarks.report import common_arguments, print_report, say, spread, table_of
 from benchmarks.servers import Databases, Pair, Slot, fresh_databases, settle, start_pair
@@ -190,6 +190,8 @@ async def _measure(databases: Databases, consumer: Concord, workload: Workload, 
         captured = await _capture(consumer, config, meter)
     shape = next(segment.tables[TABLE].shape for batch in captured for segment in batch.segments)
     captured.clear()
+    # The server holds the slot until it has noticed that the feed has gone.
+    wait_stopped(consumer, STOP_SECONDS_MAX)
     messages = _messages(slot_of(databases))
     decoded: list[Batch] = []
     for _ in range(repetitions):
