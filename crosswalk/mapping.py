@@ -20,20 +20,23 @@ from sqlglot.expressions import Expr
 
 from crosswalk.block import Block, Example, Given, MappedField, Now, Template, parents_first
 from crosswalk.dictionary import Dictionary
+from crosswalk.expression import parse_sql
 from crosswalk.invert import constants_of
 from crosswalk.joined import Join, with_used
 from crosswalk.lines import Path, path_text
 from crosswalk.mapping_forms import ExampleForm, FieldForm, GivenForm, KeyForm, MappingForm, NowForm, TableForm
-from crosswalk.mapping_joins import load_joins, parsed
+from crosswalk.mapping_joins import load_joins
 from crosswalk.matching import EntityMatchKeys, match_keys
 from crosswalk.place import MappedPlace
 from crosswalk.problems import Problems, convert_form, describe, near, read_toml
-from crosswalk.sql_scope import column_name
+from crosswalk.settings import Setting, chosen_settings, filled, with_settings
+from crosswalk.sql_scope import SqlProblem, column_name
 from crosswalk.units import CURRENCIES, UNIX_UNITS, factor
 from engine.model.draw import Draw, Sequence, Series
 from engine.model.entity import Entity, Field, Type
 from engine.ports import Deletes, KeyRule
 
+SHIPPED = FilePath(__file__).with_name("products")
 _COLUMN = re.compile(r"[^\W\d][\w$]*")
 _SERIES = re.compile(r"(.*)\{n(?::0(\d))?d?\}")
 _WRITTEN = re.compile(rf"({_COLUMN.pattern}\.)?{_COLUMN.pattern}")
@@ -54,36 +57,62 @@ class SystemMapping:
         return next((place for place in self.places if place.name == name), None)
 
 
-def load_mapping(path: str | FilePath, dictionary: Dictionary, *, system: str, dialect: str) -> SystemMapping:
-    """Load a system's mapping. `dialect`: sqlglot's name for the SQL of its expressions.
+def load_mapping(
+    path: str | FilePath,
+    dictionary: Dictionary,
+    *,
+    system: str,
+    dialect: str,
+    settings: Mapping[str, Setting] | None = None,
+) -> SystemMapping:
+    """Load a system's mapping: a TOML file, or the shipped one of that name. `dialect`: sqlglot's name for the SQL of
+    its expressions; `settings`: values for what it leaves open.
 
     Raises `ConfigError` listing every problem as "file:line: path: message".
     """
-    document, problems = read_toml(FilePath(path), "mapping")
-    form = convert_form(document, MappingForm, (), problems, is_tolerant=True)
+    document, problems = read_toml(mapping_file(path), "mapping")
+    chosen = chosen_settings(document.pop("settings", {}), settings or {}, system, problems)
+    form = convert_form(filled(document, chosen, problems), MappingForm, (), problems, is_tolerant=True)
     if form is None:
         problems.raise_if_any("mapping")
         raise AssertionError("a form is missing only when there are problems")
     if not form.table:
         problems.add((), "no [[table]]")
-    loader = _Loader(dictionary, problems, system, dialect, form)
+    loader = _Loader(dictionary, problems, system, dialect, form, chosen)
     blocks = loader.blocks()
     problems.raise_if_any("mapping")
     places = tuple(MappedPlace(block) for block in parents_first(blocks, dictionary))
     return SystemMapping(system=system, places=places, region=form.region or "")
 
 
+def shipped_mappings() -> list[str]:
+    """Names of the products whose mappings come with Concord."""
+    return sorted(file.stem for file in SHIPPED.glob("*.toml"))
+
+
+def mapping_file(named: str | FilePath) -> FilePath:
+    """A bare name is a shipped mapping; anything else is a path."""
+    return FilePath(named) if str(named).endswith(".toml") else SHIPPED / f"{named}.toml"
+
+
 class _Loader:
     """One load; holds what every step needs."""
 
     def __init__(
-        self, dictionary: Dictionary, problems: Problems, system: str, dialect: str, form: MappingForm
+        self,
+        dictionary: Dictionary,
+        problems: Problems,
+        system: str,
+        dialect: str,
+        form: MappingForm,
+        settings: Mapping[str, Setting],
     ) -> None:
         self.dictionary = dictionary
         self.problems = problems
         self.system = system
         self.dialect = dialect
         self.form = form
+        self.settings = settings
         self.zone = self._zone(form.timezone, ("timezone",))
         self.tables: list[tuple[Path, TableForm]] = []
 
@@ -111,7 +140,7 @@ class _Loader:
             return None
         zone = self._zone(table.timezone, (*path, "timezone")) or self.zone
         fields = self._fields(entity, table, path, zone)
-        joins = load_joins(table, path, self.system, self.dialect, self.problems)
+        joins = load_joins(table, path, self.system, self.dialect, self.problems, self._sql)
         if not table.key:
             self.problems.add((*path, "key"), "the columns of the key are wanted")
         if len(set(table.key)) != len(table.key):
@@ -132,7 +161,7 @@ class _Loader:
             entity=entity.name,
             key=tuple(table.key),
             filter=filter_,
-            filter_sql=table.where or "",
+            filter_sql=self._text(table.where, filter_),
             only=only,
             fields=tuple(fields),
             constants=self._constants(table, filter_, fields, path, zone),
@@ -184,7 +213,7 @@ class _Loader:
             where=self._where(where),
             column=form.column,
             read=read,
-            read_sql=form.read or "",
+            read_sql=self._text(form.read, read),
             writes=writes,
             values=form.values,
             unit=form.unit,
@@ -518,7 +547,19 @@ class _Loader:
     # -------------------------------------------------------------------------------------------- pieces
 
     def _sql(self, text: str | None, where: Path) -> Expr | None:
-        return parsed(text, self.dialect, where, self.problems)
+        try:
+            found = None if text is None else parse_sql(text, self.dialect)
+        except SqlProblem as problem:
+            self.problems.add(where, str(problem))
+            return None
+        return None if found is None else with_settings(found, self.settings, where, self.problems)
+
+    def _text(self, text: str | None, expression: Expr | None) -> str:
+        """The SQL as it was written; spelt anew where settings stand in it."""
+        written = text or ""
+        if expression is None or not any(f":{name}" in written for name in self.settings):
+            return written
+        return expression.sql(dialect=self.dialect)
 
     def _check_canonical(self, expression: Expr, entity: Entity, where: Path, only: str | None = None) -> None:
         for name in sorted(columns_in(expression)):

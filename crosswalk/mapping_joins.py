@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from sqlglot.expressions import Expr
 
-from crosswalk.expression import SqlProblem, parse_sql
 from crosswalk.invert import constants_of
 from crosswalk.joined import Join
 from crosswalk.lines import Path
@@ -19,23 +19,22 @@ _NAME = re.compile(r"[^\W\d][\w$]*")
 _RULES = {"assigned": KeyRule.ASSIGNED, "uuid": KeyRule.UUID, "none": KeyRule.NONE}
 
 
-def load_joins(table: TableForm, path: Path, system: str, dialect: str, problems: Problems) -> list[Join]:
+class Parser(Protocol):
+    def __call__(self, text: str | None, where: Path) -> Expr | None:
+        """The SQL expression, None where there is none or it is wrong, which is noted."""
+        ...
+
+
+def load_joins(
+    table: TableForm, path: Path, system: str, dialect: str, problems: Problems, parsed: Parser
+) -> list[Join]:
     """A block's joins, owners first: one can only link to the table itself or to one that stands before it."""
-    return _Loader(table, system, dialect, problems).joins(path)
-
-
-def parsed(text: str | None, dialect: str, where: Path, problems: Problems) -> Expr | None:
-    """The SQL expression, None where there is none or it is wrong, which is noted."""
-    try:
-        return None if text is None else parse_sql(text, dialect)
-    except SqlProblem as problem:
-        problems.add(where, str(problem))
-        return None
+    return _Loader(table, system, dialect, problems, parsed).joins(path)
 
 
 class _Loader:
-    def __init__(self, table: TableForm, system: str, dialect: str, problems: Problems) -> None:
-        self.table, self.system, self.dialect, self.problems = table, system, dialect, problems
+    def __init__(self, table: TableForm, system: str, dialect: str, problems: Problems, parsed: Parser) -> None:
+        self.table, self.system, self.dialect, self.problems, self.parsed = table, system, dialect, problems, parsed
 
     def joins(self, path: Path) -> list[Join]:
         found: list[Join] = []
@@ -80,7 +79,7 @@ class _Loader:
             add((*where, "allocate"), f"there is no rule {allocate!r}{near(allocate, _RULES)}")
         if form.find and allocate == "assigned":
             add((*where, "allocate"), 'what is shared has a key of our making: "uuid" or "none"')
-        filter_ = parsed(form.where, self.dialect, (*where, "where"), self.problems)
+        filter_ = self.parsed(form.where, (*where, "where"))
         implied = {} if filter_ is None else constants_of(filter_)
         return Join(
             system=self.system,

@@ -48,7 +48,9 @@ def load_meaning(config: Config) -> Meaning:
     dictionary = written.for_systems(names, roles)
     for system in config.systems:
         try:
-            mappings[system.name] = load_mapping(system.mapping, dictionary, system=system.name, dialect=system.dialect)
+            mappings[system.name] = load_mapping(
+                system.mapping, dictionary, system=system.name, dialect=system.dialect, settings=system.settings
+            )
         except ConfigError as error:
             problems.extend(error.problems or (str(error),))
     if not problems:

@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 import msgspec
 
 from crosswalk.dictionary import shipped_dictionaries
+from crosswalk.mapping import shipped_mappings
 from crosswalk.problems import Problems, convert_form, describe, near, read_toml
 from engine.config.model import Config, HubConfig, Mode, SystemConfig, SystemForm
 from engine.errors import ConfigError, PluginError
@@ -72,6 +73,20 @@ def _dictionary(named: str, directory: Path, problems: Problems) -> str | Path:
             ("dictionary",), f"no dictionary {named!r} is shipped{near(named, shipped)}; a file of yours ends in .toml"
         )
     return named
+
+
+def _mapping(named: str, directory: Path, path: tuple[str, ...], problems: Problems) -> str | Path:
+    """The name of a shipped one, or a file."""
+    shipped = shipped_mappings()
+    if named in shipped:
+        return named
+    if not named.endswith(".toml"):
+        problems.add(
+            (*path, "mapping"), f"no mapping {named!r} is shipped{near(named, shipped)}; a file of yours ends in .toml"
+        )
+    else:
+        _expect_file(directory / named, (*path, "mapping"), problems)
+    return directory / named
 
 
 def _owners(raw: object, problems: Problems) -> dict[str, str | dict[str, str]]:
@@ -140,8 +155,7 @@ def _system(name: str, raw: object, directory: Path, hub: Path, problems: Proble
     )
     ours = {key: value for key, value in table.items() if key in own}
     form = convert_form(ours, SystemForm, path, problems)
-    if form is not None:
-        _expect_file(directory / form.mapping, (*path, "mapping"), problems)
+    mapping = directory if form is None else _mapping(form.mapping, directory, path, problems)
     theirs = {key: value for key, value in table.items() if key not in own}
     options = None
     if plugin is not None:
@@ -175,11 +189,12 @@ def _system(name: str, raw: object, directory: Path, hub: Path, problems: Proble
     return SystemConfig(
         name=name,
         plugin=plugin,
-        mapping=directory / form.mapping,
+        mapping=mapping,
         mode=form.mode,
         role=form.role or name,
         options=options,
         without=form.without,
+        settings=form.settings,
         site=Site(name=name, directory=directory, work_directory=hub.with_name(hub.name + ".work") / name),
     )
 

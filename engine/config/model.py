@@ -46,20 +46,23 @@ class SystemForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     mode: Mode = Mode.LIVE
     role: str | None = None
     without: tuple[Promise, ...] = ()
+    settings: dict[str, str | int | bool] = {}
 
 
 class SystemConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One system. `role` is whose part it plays in the dictionary's owners; `options` is the plugin's own struct;
-    `without` are promises that its plugin need not keep."""
+    `without` are promises that its plugin need not keep; `mapping` is the name of a shipped one, or a file, and
+    `settings` what it leaves open."""
 
     name: str
     plugin: Plugin[Any]
-    mapping: Path
+    mapping: str | Path
     mode: Mode
     role: str
     options: Any
     site: Site
     without: tuple[Promise, ...] = ()
+    settings: dict[str, str | int | bool] = {}
 
     @property
     def dialect(self) -> str:
