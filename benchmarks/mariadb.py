@@ -215,6 +215,7 @@ def make_user(server: MariadbServer, user: str) -> None:
 @contextmanager
 def _connect(shop: Shop, **options: Any) -> Generator[Any]:
     connection: Any = pymysql.Connection(
+        ssl_disabled=True,
         unix_socket=str(shop.server.socket_path),
         user="root",
         database=shop.name,

@@ -57,7 +57,12 @@ class MariadbServer:
     def execute(self, *statements: str, database: str | None = None) -> list[tuple[object, ...]]:
         """Run statements as root, each committed by itself; the rows of the last one."""
         connection = pymysql.Connection(
-            unix_socket=str(self.socket_path), user="root", database=database, charset="utf8mb4", autocommit=True
+            ssl_disabled=True,
+            unix_socket=str(self.socket_path),
+            user="root",
+            database=database,
+            charset="utf8mb4",
+            autocommit=True,
         )
         with connection, connection.cursor() as cursor:
             for statement in statements:

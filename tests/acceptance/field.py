@@ -195,7 +195,13 @@ class Field:
         if system in self.mariadb:
             port, database = self.mariadb[system].port, self.database(system)
             connection = pymysql.Connection(
-                host="127.0.0.1", port=port, user="root", database=database, charset="utf8mb4", autocommit=True
+                ssl_disabled=True,
+                host="127.0.0.1",
+                port=port,
+                user="root",
+                database=database,
+                charset="utf8mb4",
+                autocommit=True,
             )
             with connection:
                 yield Application(connection, "mariadb")

@@ -37,6 +37,7 @@ class Users:
 
     def __init__(self, server: MariadbServer, database: str) -> None:
         self._connection: Any = pymysql.Connection(
+            ssl_disabled=True,
             unix_socket=str(server.socket_path),
             user="root",
             database=database,
@@ -97,6 +98,7 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
             user="root",
             host="127.0.0.1",
             port=port,
+            tls="off",
             connect_seconds_max=2,
             statement_seconds_max=2,
             lock_seconds_max=2,
@@ -105,7 +107,7 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
     made = MariadbKit(
         plugin=plugin,
         site=Site(name="crm", directory=tmp_path, work_directory=tmp_path / "work"),
-        config=MysqlConfig(database=database, user="root", unix_socket=str(mariadb_server.socket_path)),
+        config=MysqlConfig(database=database, user="root", unix_socket=str(mariadb_server.socket_path), tls="off"),
         users=Users(mariadb_server, database),
         values=MARIADB,
         quote="`",

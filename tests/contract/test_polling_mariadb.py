@@ -37,7 +37,12 @@ def kit(mariadb_server: MariadbServer, tmp_path: Path) -> Iterator[Kit]:
         config=PollingConfig(
             driver="pymysql",
             dialect="mysql",
-            connect={"unix_socket": str(mariadb_server.socket_path), "user": "root", "database": database},
+            connect={
+                "unix_socket": str(mariadb_server.socket_path),
+                "user": "root",
+                "database": database,
+                "ssl_disabled": True,
+            },
             every=0.01,
         ),
         users=WatchedUsers(Users(mariadb_server, database)),

@@ -92,6 +92,7 @@ class Server:
 
     def __init__(self, server: MariadbServer) -> None:
         self.connection = pymysql.Connection(
+            ssl_disabled=True,
             unix_socket=str(server.socket_path),
             user="root",
             charset="utf8mb4",

@@ -143,6 +143,7 @@ class _Mariadb:
         self._server, self._bootstrap = server, bootstrap
         server.execute("drop database if exists shop", "create database shop")
         self._connection: Any = pymysql.Connection(
+            ssl_disabled=True,
             unix_socket=str(server.socket_path),
             user="root",
             database="shop",

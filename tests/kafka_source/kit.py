@@ -151,6 +151,7 @@ class MariadbUsers:
 
     def __init__(self, server: MariadbServer, database: str) -> None:
         self._connection: Any = pymysql.Connection(
+            ssl_disabled=True,
             unix_socket=str(server.socket_path),
             user="root",
             database=database,

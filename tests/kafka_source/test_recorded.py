@@ -153,6 +153,7 @@ def told(
     script = read_told(RECORDED / "mariadb-types.jsonl")
     mariadb_server.execute("create database shop")
     connection: Any = pymysql.Connection(
+        ssl_disabled=True,
         unix_socket=str(mariadb_server.socket_path),
         user="root",
         database="shop",

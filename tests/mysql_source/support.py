@@ -110,7 +110,13 @@ class World:
 
 def connect(server: MariadbServer, database: str) -> Any:
     return pymysql.Connection(
-        unix_socket=str(server.socket_path), user="root", database=database, charset="utf8mb4", autocommit=True, conv={}
+        ssl_disabled=True,
+        unix_socket=str(server.socket_path),
+        user="root",
+        database=database,
+        charset="utf8mb4",
+        autocommit=True,
+        conv={},
     )
 
 
@@ -125,7 +131,7 @@ def make_world(server: MariadbServer, directory: Path, **options: Any) -> World:
     database = f"w{next(_names)}"
     server.execute(f"create database {database}")
     site = Site(name="crm", directory=directory, work_directory=directory / "work")
-    config = MysqlConfig(database=database, user="root", unix_socket=str(server.socket_path), **options)
+    config = MysqlConfig(database=database, user="root", unix_socket=str(server.socket_path), tls="off", **options)
     return World(server, database, MysqlSource(site, config), site, config, connect(server, database))
 
 

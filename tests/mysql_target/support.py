@@ -82,7 +82,7 @@ async def make_world(server: MariadbServer, directory: Path, **options: Any) -> 
     database = f"test_{next(_names)}"
     server.execute(f"create database {database} character set utf8mb4")
     site = Site(name="crm", directory=directory, work_directory=directory / "crm")
-    config = MysqlConfig(host="127.0.0.1", port=server.port, user="root", database=database, **options)
+    config = MysqlConfig(host="127.0.0.1", port=server.port, user="root", database=database, tls="off", **options)
     await MysqlSystem(site, config).setup((), Role.TARGET)
     return World(server, database, site, config, connect_now(site, config))
 

@@ -91,7 +91,12 @@ def polled(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Generat
         server: MariadbServer = request.getfixturevalue("mariadb_server")
         name = f"polling_{next(_names)}"
         server.execute(f"create database {name} character set utf8mb4")
-        connect: dict[str, Any] = {"unix_socket": str(server.socket_path), "user": "root", "database": name}
+        connect: dict[str, Any] = {
+            "unix_socket": str(server.socket_path),
+            "user": "root",
+            "database": name,
+            "ssl_disabled": True,
+        }
         made = Polled(
             plugin=plugin,
             site=site,
