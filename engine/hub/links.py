@@ -154,8 +154,9 @@ class Links:
         # A first copy or bulk load links each key once and is not asked for it again.
         self._runs.setdefault(place, []).append((keys, rids))
 
-    def relink(self, place: int, key: str, rid: int) -> None:
-        """Point a key at another record, or a record at another key; what stood in the way goes. The row takes part."""
+    def relink(self, place: int, key: str, rid: int, seq: int = 0) -> None:
+        """Point a key at another record, or a record at another key; what stood in the way goes. The row takes part.
+        `seq`: as in `link`."""
         self.flush_links()
         left = self.left_of(place)
         if left:
@@ -169,7 +170,7 @@ class Links:
         known = self._known(place)
         for other in [k for k, r in known.items() if r == rid]:
             del known[other]
-        self.link(place, key, rid)
+        self.link(place, key, rid, seq)
 
     def unlink(self, place: int, key: str, rid: int) -> None:
         """Forget which record a key is."""

@@ -147,7 +147,8 @@ def add_links(tx: HubTransaction, topology: Topology, system: SystemPart, links:
 
     Users write at the same time. A row that meanwhile came with the same key belongs to the record its capture made:
     that record is written again over ours, and ours stays without a row. A record that meanwhile got a row of a user's
-    has two now: ours goes, as a deletion that concerns this target alone.
+    has two now: ours goes, as a deletion that concerns this target alone. Some databases hand a deleted row's key out
+    again (SQLite's rowid): the key of a record that is deleted, and that the database has just given, is ours.
     """
     linked: list[list[int]] = []
     doubles = Doubles(tx, topology)
@@ -159,9 +160,13 @@ def add_links(tx: HubTransaction, topology: Topology, system: SystemPart, links:
             linked.append(new_rids)
             continue
         found: list[int] = []
+        is_given = topology.places[place].place.key_rule is KeyRule.ASSIGNED
         for key, rid in zip(new_keys, new_rids, strict=True):
             owner = known.get(key)
             if owner == rid:
+                found.append(rid)
+            elif owner is not None and rid not in keys and is_given and _is_deleted(tx, owner):
+                tx.relink(place, key, rid, seq)
                 found.append(rid)
             elif owner is not None:
                 _give_back(tx, topology, system, owner)
@@ -173,6 +178,11 @@ def add_links(tx: HubTransaction, topology: Topology, system: SystemPart, links:
         linked.append(found)
     doubles.remove()
     return linked
+
+
+def _is_deleted(tx: HubTransaction, rid: int) -> bool:
+    entry = tx.current(rid)
+    return entry is not None and entry.value(ALIVE) is False
 
 
 def _give_back(tx: HubTransaction, topology: Topology, system: SystemPart, owner: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import apsw
+import msgspec
 
 from engine.errors import RowRefused
 from engine.model.draw import Series
@@ -114,6 +115,7 @@ class _Writing:
         sets = ", ".join(f"{quoted(write.columns[n])} = ?" for n in kept) or f"{key} = {key}"
         update = f"update or abort {quoted(write.table)} set {sets} where {key} = ?"
         keys: list[str] = []
+        free = self._free_key(assigned) if write.draw is None else None
         for row in self._rows():
             rid = write.rids[self.index]
             known = connection.execute(
@@ -127,7 +129,11 @@ class _Writing:
                     continue
                 if connection.execute(f"select 1 from {quoted(write.table)} where {key} = ?", (before,)).fetchone():
                     raise self._ignored()
-            made = list(self._execute(insert, row if write.draw is None else (self._draw(), *row)))
+            if free is not None:
+                made = list(self._execute(f"{_insert(write, (assigned,))} returning {key}", (free, *row)))
+                free = None
+            else:
+                made = list(self._execute(insert, row if write.draw is None else (self._draw(), *row)))
             if not made:
                 raise self._ignored()
             keys.append(str(made[0][0]))
@@ -136,6 +142,39 @@ class _Writing:
                 (rid, write.place, keys[-1], self.seq),
             )
         return WriteResult(keys=tuple(keys))
+
+    def _free_key(self, assigned: str) -> int | None:
+        """The key to begin with where SQLite would hand out that of a row whose deletion nobody has read yet, and which
+        would be taken for the new row's. None where it would not.
+
+        Without AUTOINCREMENT a new row gets the greatest key in the table plus one
+        (https://www.sqlite.org/autoinc.html, section 2).
+        """
+        connection, table = self.connection, self.write.table
+        if not self._has_table("concord_journal") or self._counts_on():
+            return None
+        greatest: list[int] = []
+        layouts = "select id, shape from concord_layout where name = ? collate nocase"
+        for layout, shape in list(connection.execute(layouts, (table,))):
+            index = msgspec.json.decode(shape, type=Shape).index(assigned)
+            if index is None:
+                continue
+            deleted = f"select max(c{index}) from concord_journal where layout = ? and op in ('D', 'K')"
+            greatest += [n for (n,) in connection.execute(deleted, (layout,)) if isinstance(n, int)]
+        if not greatest:
+            return None
+        (there,) = next(connection.execute(f"select coalesce(max({quoted(assigned)}), 0) from {quoted(table)}"))
+        return max(greatest) + 1 if there < max(greatest) < INTEGER_MAX else None
+
+    def _has_table(self, name: str) -> bool:
+        return bool(list(self.connection.execute("select 1 from sqlite_schema where name = ?", (name,))))
+
+    def _counts_on(self) -> bool:
+        """Whether the table has AUTOINCREMENT: no key is handed out twice."""
+        if not self._has_table("sqlite_sequence"):
+            return False
+        known = "select 1 from sqlite_sequence where name = ? collate nocase"
+        return bool(list(self.connection.execute(known, (self.write.table,))))
 
     def _draw(self) -> str:
         """The next key of the application's counter."""
@@ -169,7 +208,7 @@ class _Writing:
 
     def _has_no_more_keys(self) -> bool:
         """SQLite says that the disk is full then (https://www.sqlite.org/autoinc.html, section 3)."""
-        if not list(self.connection.execute("select 1 from sqlite_schema where name = 'sqlite_sequence'")):
+        if not self._has_table("sqlite_sequence"):
             return False
         given = (
             "select 1 from sqlite_sequence where name = ?1 collate nocase and (seq = ?2"

@@ -1,11 +1,13 @@
 """Goal: thousands of rows that are one too many cost one look through the journal, and only through its end.
 
 Method: a hub whose journal is long before the first of them; whoever refers to one is found, whatever number it means.
+A key that comes again is told from one that a user's row has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +17,10 @@ from engine.model.entity import ALIVE
 from engine.model.record import AGAIN, CHANGE, Entry
 from engine.pipeline.doubles import Doubles
 from engine.pipeline.enroll import Enrolment, enroll
+from engine.pipeline.settle import NewLinks, add_links
+from engine.ports import KeyRule
 from engine.testing.kits import ACCOUNT, KITS, PART, SITE
+from engine.testing.mapping import PlainPlace
 from tests.pipeline.world import WorldClock
 
 DOUBLES = 300
@@ -72,5 +77,41 @@ def test_all_doubles_of_a_transaction_are_removed_in_one_look(monkeypatch: pytes
         assert all(e.mask == 1 << ALIVE and e.value(ALIVE) is False for e in deleted)
         assert again.index(deleted[0]) == len(repointed), "what refers to a row goes before the row"
         assert looked == [placeholder]
+
+    hub.transact_now(work)
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+@pytest.mark.parametrize("rule", [KeyRule.ASSIGNED, KeyRule.FIELD])
+def test_the_key_of_a_deleted_row_that_the_database_gives_again_is_that_of_the_new_row(
+    is_deleted: bool, rule: KeyRule
+) -> None:
+    hub = memory_hub(WorldClock())
+
+    def work(tx: HubTransaction) -> None:
+        systems = [Enrolment(name=kit.name, mapping=kit.mapping(), is_source=True, is_target=True) for kit in KITS]
+        topology = enroll(tx, hub.hub_id, (ACCOUNT, SITE, PART), systems)
+        fsm = topology.named("fsm")
+        part = next(part for part in fsm.places if part.entity.name == "account")
+        assert isinstance(part.place, PlainPlace)
+        part = replace(part, place=replace(part.place, key_rule=rule))
+        topology.places[part.id] = part
+        rids: list[int] = []
+        for alive in (not is_deleted, True):
+            rids.append(seq := tx.last_seq + 1)
+            fields = (alive, *[None] * 7)
+            tx.append(Entry(seq, seq, ACCOUNT_ID, 1, 0, (1 << len(fields)) - 1, 0, 0, CHANGE, 0, fields))
+        old, new = rids
+        tx.link(part.id, "2", old)
+        links = NewLinks()
+        links.add(part.id, "2", new)
+        linked = add_links(tx, topology, fsm, links, tx.last_seq)
+        again = [entry.rid for entry in tx.entries_behind(new) if entry.kind == AGAIN]
+        if is_deleted and rule is KeyRule.ASSIGNED:
+            assert (linked, again, tx.load_keys(part.id, ["2"])) == ([[new]], [], {"2": new})
+            assert tx.linked_by(part.id, new) == ("2", new)
+            assert tx.keys_of(part.id, [old]) == {}
+        else:
+            assert (linked, again, tx.load_keys(part.id, ["2"])) == ([[]], [old], {"2": old})
 
     hub.transact_now(work)

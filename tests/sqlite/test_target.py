@@ -292,6 +292,18 @@ class TestAssignedKeys:
             assert again.keys == ("2",)
             assert [found.key for found in await session.assigned(0)] == ["2"]
 
+    @pytest.mark.parametrize("counts", ["", " autoincrement"])
+    async def test_the_key_of_a_row_whose_deletion_nobody_has_read_is_not_given_again(
+        self, world: World, counts: str
+    ) -> None:
+        await world.create(f"create table customers (id integer primary key{counts}, name, email)")
+        world.run("insert into customers values (1, 'x', 'x'), (7, 'y', 'y'), (9, 'z', 'z')")
+        world.run("delete from customers where id = 9")
+        world.run("delete from customers where id = 7")
+        async with world.session() as session:
+            (result,) = await world.deliver(session, self.write("a", "b"))
+        assert result.keys == ("10", "11")
+
     async def test_a_process_killed_between_commit_and_answer_made_no_second_row(self, world: World) -> None:
         await world.create(CUSTOMERS)
         kill(world, commits=True)
