@@ -105,6 +105,10 @@ class Cell:
         )
 
 
+LISTED = {**dict.fromkeys((Kind.TEXT, Kind.ENUM, Kind.UUID), Type.TEXT), Kind.INTEGER: Type.INTEGER}
+"""What a column of joined rows can be a list of: what JSON has one spelling for."""
+
+
 def check_carrier(cell: Cell) -> None:
     """Raise `Unfit` when the column's kind cannot carry the field."""
     kind, type_ = cell.column.kind, cell.field.type
@@ -142,6 +146,12 @@ def _check_element(cell: Cell) -> None:
         raise Unfit("elements of type box are not divided by commas", "Map another column.")
     if cell.column.type.startswith("set("):
         raise Unfit("a set of MySQL is no JSON array", 'Map it to a field of type = "text": its labels with commas.')
+    if cell.column.kind is Kind.JSON and cell.column.element is not None:
+        # Of a list of joined rows.
+        fitting = LISTED.get(element.column.kind)
+        if element.field.type is not fitting:
+            kind = "nothing" if fitting is None else f"a list of {fitting.value}"
+            raise Unfit(f"a column of type {element.column.type} gives {kind}", "Map another column, or another field.")
     try:
         check_carrier(element)
     except Unfit as unfit:

@@ -49,6 +49,8 @@ class Join:
     find: tuple[str, ...]
     empty: Empty
     order: tuple[str, ...]
+    is_list: bool
+    ordinal: str
     used: frozenset[str]
     """Its columns that anything needs: fields of the block, the key, links, `where`, `order`, other joins' links."""
 
@@ -85,8 +87,7 @@ class CompiledJoin:
 
 def compile_join(join: Join, shape: Shape) -> CompiledJoin:
     """Raises `TableHeld` when the table does not have what the join wants."""
-    wanted = (*join.key, *(link.column for link in join.links), *join.constants, *join.find, *join.order)
-    for name in wanted:
+    for name in (*_needed(join), *join.find, *join.constants):
         if shape.index(name) is None:
             raise _held(join, f"the table has no column {name!r}", "Correct the join, or put the column back.", name)
     names = Names()
@@ -151,11 +152,17 @@ def with_used(block: Block) -> Block:
     joins: list[Join] = []
     for join in block.joins:
         own = {name.partition(".")[2] for name in used if name.startswith(f"{join.name}.")}
-        own |= {*join.key, *join.order, *join.find, *join.constants, *(link.column for link in join.links)}
+        own |= {*_needed(join), *join.find, *join.constants}
         if join.filter is not None:
             own |= {column.name for column in join.filter.find_all(exp.Column)}
         joins.append(replace(join, used=frozenset(own)))
     return replace(block, joins=tuple(joins))
+
+
+def _needed(join: Join) -> tuple[str, ...]:
+    """Columns that tell which rows belong together, and in which order."""
+    ordinal = (join.ordinal,) if join.ordinal else ()
+    return (*join.key, *(link.column for link in join.links), *join.order, *ordinal)
 
 
 def _held(join: Join, message: str, hint: str, column: str = "") -> TableHeld:

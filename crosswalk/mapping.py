@@ -34,8 +34,10 @@ from crosswalk.sql_scope import SqlProblem, column_name
 from crosswalk.units import CURRENCIES, UNIX_UNITS, factor
 from engine.model.draw import Draw, Sequence, Series
 from engine.model.entity import Entity, Field, Type
+from engine.model.joined import listed_joins
 from engine.ports import Deletes, KeyRule
 
+LISTED_TYPES = (Type.TEXT, Type.INTEGER)
 SHIPPED = FilePath(__file__).with_name("products")
 _COLUMN = re.compile(r"[^\W\d][\w$]*")
 _SERIES = re.compile(r"(.*)\{n(?::0(\d))?d?\}")
@@ -150,7 +152,7 @@ class _Loader:
         if only is not None:
             self._check_canonical(only, entity, (*path, "only"))
         rule, key_field, template, draw = self._allocate(entity, table, path, zone)
-        self._check_joined_names(fields, filter_, joins, path)
+        self._check_joined_names(entity, fields, filter_, joins, path)
         block = Block(
             system=self.system,
             dialect=self.dialect,
@@ -281,8 +283,33 @@ class _Loader:
                                        or not 0 <= form.round <= 20):  # fmt: skip
             add((*where, "round"), "a number field and 0 to 20 decimals go with round")
 
+    def _check_lists(self, entity: Entity, fields: list[MappedField], joins: list[Join], path: Path) -> None:
+        """A column of a list is a list, and is mapped as it is; of each list one column is written."""
+        add = self.problems.add
+        owners = {join.name: join.links[0].owner for join in joins if join.links}
+        lists = listed_joins((join.name, owners[join.name], join.is_list) for join in joins if join.links)
+        written: dict[str, str] = {}
+        for field in fields:
+            where = (*path, "fields", field.name)
+            canonical = entity.fields[entity.index[field.name]]
+            columns = {*field.writes, *([field.column] if field.column else [])}
+            columns |= columns_in(field.read) if field.read is not None else set()
+            for column in sorted(columns):
+                name = column.partition(".")[0]
+                if name not in lists:
+                    continue
+                if field.read is not None or canonical.type is not Type.LIST or canonical.of not in LISTED_TYPES:
+                    add(where, f"{column!r} is a list, for a field that is a list of texts or integers")
+                while owners[name]:
+                    name = owners[name]
+                if not field.is_read_only and written.setdefault(name, field.name) != field.name:
+                    self.problems.add(
+                        where,
+                        f"field {written[name]!r} is written to list {name!r} already; make one of them read_only",
+                    )
+
     def _check_joined_names(
-        self, fields: list[MappedField], filter_: Expr | None, joins: list[Join], path: Path
+        self, entity: Entity, fields: list[MappedField], filter_: Expr | None, joins: list[Join], path: Path
     ) -> None:
         names = {join.name for join in joins}
         for field in fields:
@@ -292,6 +319,7 @@ class _Loader:
                 owner, dot, _ = column.partition(".")
                 if dot and owner not in names:
                     self.problems.add((*path, "fields", field.name), f"there is no join {owner!r}{near(owner, names)}")
+        self._check_lists(entity, fields, joins, path)
         for column in sorted(columns_in(filter_) if filter_ is not None else ()):
             if "." in column:
                 self.problems.add((*path, "where"), f"only the table's own columns can be tested here, not {column!r}")

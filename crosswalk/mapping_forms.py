@@ -39,7 +39,7 @@ class ExampleForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     record: dict[str, Any] | None = None
 
 
-class JoinForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename={"as_": "as"}):
+class JoinForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename={"as_": "as", "is_list": "list"}):
     name: str
     as_: str | None = None
     key: list[str]
@@ -50,6 +50,8 @@ class JoinForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename=
     find: list[str] = []
     empty: str | None = None
     order: list[str] = []
+    is_list: bool = False
+    ordinal: str | None = None
 
 
 class NowForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 from sqlglot.expressions import Expr
@@ -12,7 +13,7 @@ from crosswalk.joined import Join
 from crosswalk.lines import Path
 from crosswalk.mapping_forms import JoinForm, TableForm
 from crosswalk.problems import Problems, convert_form, near
-from engine.model.joined import Empty, Link
+from engine.model.joined import Empty, Link, listed_joins
 from engine.ports import KeyRule
 
 _NAME = re.compile(r"[^\W\d][\w$]*")
@@ -79,6 +80,8 @@ class _Loader:
             add((*where, "allocate"), f"there is no rule {allocate!r}{near(allocate, _RULES)}")
         if form.find and allocate == "assigned":
             add((*where, "allocate"), 'what is shared has a key of our making: "uuid" or "none"')
+        self._check_list(form, links, before, where)
+        order = form.order or ([form.ordinal] if form.ordinal else [])
         filter_ = self.parsed(form.where, (*where, "where"))
         implied = {} if filter_ is None else constants_of(filter_)
         return Join(
@@ -94,6 +97,21 @@ class _Loader:
             key_rule=_RULES.get(allocate, KeyRule.NONE),
             find=tuple(form.find),
             empty=Empty.DELETE if form.empty == "delete" else Empty.KEEP,
-            order=tuple(form.order),
+            order=tuple(order),
+            is_list=form.is_list,
+            ordinal=form.ordinal or "",
             used=frozenset(),
         )
+
+    def _check_list(self, form: JoinForm, links: Sequence[Link], before: Sequence[Join], where: Path) -> None:
+        add = self.problems.add
+        owner = links[0].owner if links else ""
+        lists = listed_joins((join.name, join.links[0].owner, join.is_list) for join in before if join.links)
+        if form.ordinal is not None and not form.is_list:
+            add((*where, "ordinal"), "what is counted is a list: list = true")
+        if form.is_list and (owner or {link.other for link in links} != set(self.table.key)):
+            add((*where, "list"), "a list is of rows that refer to the key of the block's own row")
+        if form.is_list and form.empty is not None:
+            add((*where, "empty"), "a row of a list is there or not; there is nothing else to say")
+        if not form.is_list and owner in lists and {link.column for link in links} != set(form.key):
+            add((*where, "on"), f"{owner!r} is a list; of a list's rows only what they refer to can be joined")

@@ -76,7 +76,8 @@ class MappedPlace:
     @property
     def is_lossy(self) -> bool:
         # SQL of its own for each direction may not undo itself: `lower(email)`, written back as `email`.
-        return any(
+        # A set is spelt in an order of its own.
+        return any(join.is_list for join in self.block.joins) or any(
             field.truncate or field.round is not None or field.read is not None
             for field in self.block.fields
             if not field.is_read_only

@@ -393,8 +393,8 @@ class JoinedRows(Protocol):
 
 
 class Join(Protocol):
-    """Rows of another table that belong to a row of a place's table: at most one for each. Their columns stand beside
-    the table's own in the shape that the place is compiled for, as `name.column`.
+    """Rows of another table that belong to a row of a place's table: at most one for each, or a list of them. Their
+    columns stand beside the table's own in the shape that the place is compiled for, as `name.column`.
 
     A row that links to the key of its owner belongs to it, and is written for it alone. One whose own key its owner
     refers to may be shared by many: it is found by the columns `find`, or made, and the owner made to refer to it.
@@ -416,7 +416,18 @@ class Join(Protocol):
     def key_rule(self) -> KeyRule: ...
     @property
     def order(self) -> tuple[str, ...]:
-        """Which row it is where there are several: the first by these columns, then by the key."""
+        """Which row it is where there are several, or their order in a list: by these columns, then by the key."""
+        ...
+
+    @property
+    def is_list(self) -> bool:
+        """Whether all rows count. A column of theirs, or of what they refer to, is then a list (`engine.model.joined`),
+        and a list that is written is compared with the rows that are there."""
+        ...
+
+    @property
+    def ordinal(self) -> str:
+        """The column that counts a list's rows from 1; "": the list is a set."""
         ...
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from engine.model.joined import listed_joins
 from engine.ports import Join, Place
 
 
@@ -91,6 +92,11 @@ def plan_joins(places: Sequence[Place]) -> JoinPlan:
             for table, key in keys.items()
         },
     )  # fmt: skip
+
+
+def listed(joins: Iterable[Join]) -> frozenset[str]:
+    """Names of the joins whose columns are lists."""
+    return listed_joins((join.name, join.links[0].owner, join.is_list) for join in joins)
 
 
 def ends(join: Join) -> tuple[tuple[str, ...], str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from engine.errors import SourceError, TableHeld, ValueRefused
@@ -20,8 +21,9 @@ from engine.hub.transaction import HubTransaction
 from engine.model.change import DELETE, READ, UPDATE, TableEvent, TableRows
 from engine.model.joined import JoinedTable, joined_shape
 from engine.model.table import Shape
-from engine.model.value import ABSENT, Wire, WireRow
-from engine.pipeline.join_plan import Base, ends
+from engine.model.value import ABSENT, WireRow
+from engine.pipeline.join_plan import Base, ends, listed
+from engine.pipeline.join_rows import RowMaker
 from engine.pipeline.topology import SystemPart
 from engine.ports import Join, JoinedRows, RowText
 
@@ -130,6 +132,7 @@ class Joiner:
         self._shaped: dict[str, Shaped] = {}
         self._rows: dict[tuple[str, str], JoinedRows] = {}
         self._joined: dict[str, JoinedTable] = {}
+        self._makers: dict[str, RowMaker] = {}
 
     # -------------------------------------------------------------------------------------------- shapes
 
@@ -148,9 +151,19 @@ class Joiner:
         """What the mapped table looks like with what is joined to it."""
         found = self._joined.get(table)
         if found is None:
-            parts = [(join.name, self._shape(join.table)) for join in self.plan.joins[table]]
-            found = self._joined[table] = joined_shape(self._shape(table), parts)
+            joins = self.plan.joins[table]
+            parts = [(join.name, self._shape(join.table)) for join in joins]
+            found = self._joined[table] = joined_shape(self._shape(table), parts, listed(joins))
+            self._makers[table] = RowMaker(joins, [shape for _, shape in parts])
         return found
+
+    def maker(self, table: str) -> RowMaker:
+        self.joined(table)
+        return self._makers[table]
+
+    def table_of(self, table: str, owner: str) -> str:
+        """The table of a join of a mapped table; "": its own."""
+        return next((join.table for join in self.plan.joins[table] if join.name == owner), table)
 
     def _shape(self, table: str) -> Shape:
         if table not in self._shapes:
@@ -168,7 +181,7 @@ class Joiner:
             found = self._shaped[table] = Shaped(self.plan.bases[table], self._shape(table), self._text)
         return found
 
-    def _compiled(self, table: str, join: Join) -> JoinedRows:
+    def compiled(self, table: str, join: Join) -> JoinedRows:
         found = self._rows.get((table, join.name))
         if found is None:
             found = self._rows[table, join.name] = join.rows(self._shape(join.table))
@@ -367,56 +380,25 @@ class _Step:
     def _add(self, rows: TableRows, table: str, op: int, row: WireRow, time: int, old: WireRow | None) -> None:
         joined = self.joiner.joined(table)
         try:
-            whole = self._whole(table, joined, row)
+            whole = self.joiner.maker(table).whole(row, partial(self._rows_of, table))
         except ValueRefused as error:
             self.refused.setdefault(table, {})[len(rows.rows)] = error
             whole = (*row, *(ABSENT,) * (len(joined.shape.columns) - joined.width))
         rows.add(op, whole, time, old)
 
-    def _whole(self, table: str, joined: JoinedTable, row: WireRow) -> WireRow:
-        """The row with what is joined to it; nulls where there is nothing."""
-        values: list[Wire] = list(row)
-        parts: dict[str, WireRow | None] = {"": row}
-        tables = {"": table}
-        for join in self.plan.joins[table]:
-            _, owner, _ = ends(join)
-            above = parts[owner]
-            part = None if above is None else self._part(table, join, tables[owner], above)
-            parts[join.name], tables[join.name] = part, join.table
-            values += part if part is not None else (None,) * len(self.joiner.shaped(join.table).names)
-        return tuple(values)
-
-    def _part(self, table: str, join: Join, owner: str, above: WireRow) -> WireRow | None:
-        columns, _, others = ends(join)
-        value = self.joiner.shaped(owner).text(others)(above)
+    def _rows_of(self, table: str, join: Join, above: WireRow) -> list[WireRow]:
+        columns, owner, others = ends(join)
+        value = self.joiner.shaped(self.joiner.table_of(table, owner)).text(others)(above)
         if value is None:
-            return None
+            return []
         shaped, kept = self.joiner.shaped(join.table), self.kept[join.table]
         if columns == self.plan.bases[join.table].key:
             document = kept.get(value)
             rows = [] if document is None else [shaped.row(document)]
         else:
             rows = [shaped.row(document) for _, document in kept.find(columns, value)]
-        takes = self.joiner._compiled(table, join).takes  # pyright: ignore[reportPrivateUsage]
-        return first_row(join, shaped.shape, [row for row in rows if takes(row)])
-
-
-def first_row(join: Join, shape: Shape, rows: list[WireRow]) -> WireRow | None:
-    """The one that counts where several rows belong to one: the first by the join's `order`, then by the key."""
-    if len(rows) < 2:
-        return rows[0] if rows else None
-    texts = [join.texts(shape, (name,)) for name in (*join.order, *join.key)]
-
-    def place(row: WireRow) -> list[tuple[bool, int, str]]:
-        found: list[tuple[bool, int, str]] = []
-        for text in texts:
-            value = text(row)
-            # Whole numbers by their size: the longer one is greater.
-            length = len(value) if value is not None and value.isascii() and value.isdigit() else 0
-            found.append((value is None, length, value or ""))
-        return found
-
-    return min(rows, key=place)
+        takes = self.joiner.compiled(table, join).takes
+        return [row for row in rows if takes(row)]
 
 
 def _transactions(raws: Iterable[RawRows]) -> Iterator[tuple[int, list[tuple[RawRows, int]]]]:

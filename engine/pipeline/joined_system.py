@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import cast
 
 from sqlglot import exp
@@ -15,8 +16,8 @@ from engine.model.change import Page
 from engine.model.joined import joined_shape
 from engine.model.table import Shape
 from engine.model.value import Wire, WireRow
-from engine.pipeline.join_plan import JoinPlan, ends
-from engine.pipeline.joined import first_row
+from engine.pipeline.join_plan import JoinPlan, ends, listed
+from engine.pipeline.join_rows import RowMaker
 from engine.pipeline.joined_write import JoinedDelivery, JoinedTables
 from engine.ports import (
     Assigned,
@@ -25,6 +26,7 @@ from engine.ports import (
     Join,
     JoiningDelivery,
     Role,
+    RowText,
     Step,
     System,
     Target,
@@ -62,7 +64,7 @@ class JoinedSystem:
         """Without the columns of a table that is not there: the mapping says which of them it wants."""
         joins = self.joins.joins.get(table, ())
         parts = [(join.name, found[join.table]) for join in joins if join.table in found]
-        return joined_shape(found[table], parts).shape if joins else found[table]
+        return joined_shape(found[table], parts, listed(joins)).shape if joins else found[table]
 
     async def plan(self, tables: Sequence[str], role: Role) -> tuple[Step, ...]:
         return await self.inner.plan(self.joins.expand(tables), role)
@@ -88,39 +90,27 @@ class JoinedSystem:
         joins = self.joins.joins.get(table)
         if not joins:
             return page
-        parts: dict[str, tuple[Shape, list[WireRow | None]]] = {"": (page.shape, list(page.rows))}
+        found = _Linked({"": page.shape}, {"": page.rows})
         for join in joins:
-            _, owner, others = ends(join)
-            shape, rows = parts[owner]
-            parts[join.name] = await self._linked(join, shape, rows, others)
-        whole = joined_shape(page.shape, [(join.name, parts[join.name][0]) for join in joins])
-        nothing = {name: (None,) * len(shape.columns) for name, (shape, _) in parts.items()}
-        page.shape = whole.shape
-        page.rows = [
-            tuple(value for name, (_, found) in parts.items() for value in found[n] or nothing[name])
-            for n in range(len(page.rows))
-        ]
+            await self._fetch(join, found)
+        maker = RowMaker(joins, [found.shapes[join.name] for join in joins])
+        parts = [(join.name, found.shapes[join.name]) for join in joins]
+        page.rows = [maker.whole(row, found.rows_of) for row in page.rows]
+        page.shape = joined_shape(page.shape, parts, maker.lists).shape
         return page
 
-    async def _linked(
-        self, join: Join, owner: Shape, rows: Sequence[WireRow | None], others: tuple[str, ...]
-    ) -> tuple[Shape, list[WireRow | None]]:
-        """The row of the join for each row of its owner."""
-        columns, _, _ = ends(join)
+    async def _fetch(self, join: Join, found: _Linked) -> None:
+        """The rows of the join that belong to any of its owner's."""
+        columns, name, others = ends(join)
+        owner, rows = found.shapes[name], found.rows[name]
         shapes = await self.inner.shapes([join.table])
         if join.table not in shapes:
             raise TableHeld(f"there is no table {join.table}, which the mapping joins", hint="Correct the mapping.")
         shape = shapes[join.table]
-        text = join.texts(owner, others)
-        wanted = [None if row is None else text(row) for row in rows]
-        indexes = [owner.index(name) for name in others]
-        values = {
-            value: tuple(row[n] for n in indexes if n is not None)
-            for value, row in zip(wanted, rows, strict=True)
-            if value is not None and row is not None
-        }
-        found: dict[str, list[WireRow]] = {}
-        links = list(values.values())
+        text = found.texts[join.name] = join.texts(owner, others)
+        indexes = [n for other in others if (n := owner.index(other)) is not None]
+        links = list({text(row): tuple(row[n] for n in indexes) for row in rows if text(row) is not None}.values())
+        by: dict[str, list[WireRow]] = {}
         for start in range(0, len(links), LINKS_MAX):
             condition = self._condition(columns, links[start : start + LINKS_MAX])
             last: tuple[str, ...] | None = None
@@ -131,10 +121,11 @@ class JoinedSystem:
                 for row in page.rows:
                     value = own(row)
                     if value is not None and takes(row):
-                        found.setdefault(value, []).append(row)
+                        by.setdefault(value, []).append(row)
                 if last is None:
                     break
-        return shape, [None if v is None else first_row(join, shape, found.get(v, [])) for v in wanted]
+        found.shapes[join.name], found.by[join.name] = shape, by
+        found.rows[join.name] = [row for group in by.values() for row in group]
 
     def _condition(self, columns: Sequence[str], values: Iterable[tuple[Wire, ...]]) -> str:
         """SQL for the rows that have one of `values` in `columns`."""
@@ -146,6 +137,22 @@ class JoinedSystem:
             for row in values
         ]
         return exp.or_(*alternatives).sql(dialect=self._dialect)
+
+
+@dataclass(slots=True)
+class _Linked:
+    """Rows that were read, by join; "" is the mapped table itself."""
+
+    shapes: dict[str, Shape]
+    rows: dict[str, Sequence[WireRow]]
+    by: dict[str, dict[str, list[WireRow]]] = field(default_factory=lambda: {})
+    """By the text of what they are linked by."""
+    texts: dict[str, RowText] = field(default_factory=lambda: {})
+    """That text of a row of the owner's."""
+
+    def rows_of(self, join: Join, above: WireRow) -> list[WireRow]:
+        value = self.texts[join.name](above)
+        return [] if value is None else self.by[join.name].get(value, [])
 
 
 def _literal(value: Wire) -> exp.Expr:

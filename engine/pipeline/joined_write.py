@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from engine.errors import RowRefused, TableHeld
-from engine.model.joined import Empty, split_name
+from engine.model.joined import Empty, list_members, split_name
 from engine.model.table import Form, Kind, Shape
-from engine.model.value import Wire, WireRow
+from engine.model.value import ABSENT, Wire, WireRow
 from engine.pipeline.join_plan import JoinPlan, ends
-from engine.pipeline.joined import first_row
+from engine.pipeline.join_rows import first_row, in_order
 from engine.ports import Join, JoiningDelivery, KeyRule, TableWrite, WriteKind, WriteResult
 
 # Between a place's name and a join's, in `TableWrite.place`: no name of a place has it.
@@ -188,37 +188,112 @@ class _Split:
         """The joins whose rows refer to these."""
         for join in self.joins:
             if ends(join)[1] == owner and not self._is_shared(join) and self._is_written(join) and owners.rids:
-                await self._write_rows(join, owners)
+                await (self._write_list if join.is_list else self._write_rows)(join, owners)
 
     async def _write_rows(self, join: Join, owners: _Owners) -> None:
-        columns, _, others = ends(join)
-        links = [tuple(link[name] for name in others) for link in owners.links]
-        shape = self.tables.shape(join.table)
-        found = await self._linked(join, shape, columns, links)
-        rows = _Rows(join, shape, found)
-        names = [column.partition(".")[2] for column in self._columns(join)]
-        values = [[value[column] for column in self._columns(join)] for value in owners.values]
-        for other in self.joins:
-            if self._is_shared(other) and ends(other)[1] == join.name and self._is_written(other):
-                keys = await self._find_or_make(other, owners.values, owners.rids)
-                names += ends(other)[2]
-                for n, row in enumerate(values):
-                    row += [column[n] for column in keys]
+        names, values = await self._wanted(join, owners.values, owners.rids)
+        is_in_key = not set(names).isdisjoint(join.key)
+        columns, links, shape, rows = await self._owned(join, owners, is_whole=is_in_key)
         changes = _Changes(join, shape, tuple(names))
         for n, row in enumerate(values):
-            # Spelt as the table spells it: the owner's key may be of another type.
-            link = [_fit(value, shape, column) for value, column in zip(links[n], columns, strict=True)]
-            present = rows.of(link)
+            present = rows.of(links[n])
             is_empty = all(value is None for value in row)
-            if present is not None:
-                if is_empty and join.empty is Empty.DELETE:
-                    changes.deletes.append((owners.rids[n], rows.key(present)))
-                elif rows.values(present, names) != row:
-                    changes.updates.append((owners.rids[n], (*rows.key(present), *row)))
+            if present is not None and is_empty and (is_in_key or join.empty is Empty.DELETE):
+                changes.deletes.append((owners.rids[n], rows.key(present)))
+            elif present is not None and rows.values(present, names) == row:
+                continue
+            elif present is not None and not is_in_key:
+                changes.updates.append((owners.rids[n], (*rows.key(present), *row)))
             elif not is_empty:
-                own = dict(zip(names, row, strict=True)) | dict(zip(columns, link, strict=True))
+                kept: dict[str, Wire] = {}
+                if present is not None:
+                    # Another key is another row: what was in the other columns goes along.
+                    changes.deletes.append((owners.rids[n], rows.key(present)))
+                    kept = {
+                        column.name: value
+                        for column, value in zip(shape.columns, present, strict=True)
+                        if value is not ABSENT and not column.is_generated
+                    }
+                own = kept | dict(zip(names, row, strict=True)) | dict(zip(columns, links[n], strict=True))
                 changes.add(owners.rids[n], own, rows.constants, self.tables.hub_id, owners.keys[n])
-        await changes.write(self.inner, f"{self.whole.place}{_BETWEEN}{join.name}")
+        await changes.write(self.inner, self._place(join))
+
+    async def _write_list(self, join: Join, owners: _Owners) -> None:
+        """What is there and not wanted goes, what is wanted and not there comes; the rest stays as it is."""
+        columns, links, shape, rows = await self._owned(join, owners)
+        listed = [column for column in self.whole.columns if column in self.written and self._is_below(column, join)]
+        members = [list_members(value[column]) for value in owners.values for column in listed]
+        spread = [(n, member) for n, found in enumerate(members) for member in (found if join.ordinal else set(found))]
+        values: list[dict[str, Wire]] = [{listed[0]: self._member(join, listed[0], member)} for _, member in spread]
+        names, wanted = await self._wanted(join, values, [owners.rids[n] for n, _ in spread])
+        changes = _Changes(join, shape, (join.ordinal,) if join.ordinal else ())
+        left = [rows.by_values(links[n], names) for n in range(len(owners.rids))]
+        counts = [0] * len(owners.rids)
+        for (n, member), row in zip(spread, wanted, strict=True):
+            counts[n] += 1
+            number = _fit(str(counts[n]), shape, join.ordinal) if join.ordinal else None
+            present = left[n].get(_json([_text(value) for value in row]))
+            if present:
+                found = present.pop(0)
+                if join.ordinal and rows.values(found, [join.ordinal]) != [number]:
+                    changes.updates.append((owners.rids[n], (*rows.key(found), number)))
+                continue
+            own = dict(zip(names, row, strict=True)) | dict(zip(columns, links[n], strict=True))
+            if join.ordinal:
+                own[join.ordinal] = number
+            # A set has each member once; where it is counted the same member may come again.
+            text = _json([owners.keys[n], str(member), *([str(counts[n])] if join.ordinal else [])])
+            changes.add(owners.rids[n], own, rows.constants, self.tables.hub_id, text)
+        for n, groups in enumerate(left):
+            changes.deletes += [(owners.rids[n], rows.key(row)) for group in groups.values() for row in group]
+        await changes.write(self.inner, self._place(join))
+
+    def _is_below(self, column: str, join: Join) -> bool:
+        """Whether the column is the join's, or of what it refers to."""
+        name = column.partition(".")[0]
+        while name not in ("", join.name):
+            name = next((ends(other)[1] for other in self.joins if other.name == name), "")
+        return name == join.name
+
+    def _member(self, join: Join, column: str, member: str | int) -> Wire:
+        """A member as its column's values are."""
+        name, _, rest = column.partition(".")
+        table = next((other.table for other in self.joins if other.name == name), join.table)
+        shape = self.tables.shape(table)
+        return str(member) if shape.form is Form.TEXT else _fit(str(member), shape, rest)
+
+    async def _owned(
+        self, join: Join, owners: _Owners, *, is_whole: bool = False
+    ) -> tuple[tuple[str, ...], list[list[Wire]], Shape, _Rows]:
+        """The columns that a join links by, their values for each owner, and the rows that are there: what is used of
+        them, or all of it."""
+        columns, _, others = ends(join)
+        shape = self.tables.shape(join.table)
+        # Spelt as the table spells it: the owner's key may be of another type.
+        links = [
+            [_fit(link[name], shape, column) for name, column in zip(others, columns, strict=True)]
+            for link in owners.links
+        ]
+        wanted = frozenset(column.name for column in shape.columns) if is_whole else join.used
+        found = await self._linked(join, shape, columns, [tuple(link) for link in links], wanted)
+        return columns, links, shape, _Rows(join, shape, found)
+
+    async def _wanted(
+        self, join: Join, values: Sequence[dict[str, Wire]], rids: Sequence[int]
+    ) -> tuple[list[str], list[list[Wire]]]:
+        """The columns of a join that are written, and their values, those that refer to shared rows included."""
+        names = [column.partition(".")[2] for column in self._columns(join)]
+        rows = [[value[column] for column in self._columns(join)] for value in values]
+        for other in self.joins:
+            if self._is_shared(other) and ends(other)[1] == join.name and self._is_written(other):
+                keys = await self._find_or_make(other, values, rids)
+                names += ends(other)[2]
+                for n, row in enumerate(rows):
+                    row += [column[n] for column in keys]
+        return names, rows
+
+    def _place(self, join: Join) -> str:
+        return f"{self.whole.place}{_BETWEEN}{join.name}"
 
     async def _find_or_make(
         self, join: Join, values: Sequence[dict[str, Wire]], rids: Sequence[int]
@@ -244,7 +319,7 @@ class _Split:
             own = dict(zip(names, rows[n], strict=True))
             text = _json([_text(part) for part in value])
             keys[value] = changes.add(rids[n], own, present.constants, self.tables.hub_id, text)
-        made = await changes.write(self.inner, f"{self.whole.place}{_BETWEEN}{join.name}")
+        made = await changes.write(self.inner, self._place(join))
         assigned = iter(made)
         for value, key in keys.items():
             if key is None:
@@ -253,10 +328,16 @@ class _Split:
         return [[(keys.get(value) or nothing)[n] for value in wanted] for n in range(len(join.key))]
 
     async def _linked(
-        self, join: Join, shape: Shape, columns: Sequence[str], values: Sequence[tuple[Wire, ...]]
+        self,
+        join: Join,
+        shape: Shape,
+        columns: Sequence[str],
+        values: Sequence[tuple[Wire, ...]],
+        wanted: frozenset[str] | None = None,
     ) -> list[WireRow]:
         fitting = [tuple(_fit(v, shape, c) for v, c in zip(row, columns, strict=True)) for row in values]
-        return await self.inner.linked(shape, join.used, columns, [row for row in fitting if None not in row])
+        there = [row for row in fitting if None not in row]
+        return await self.inner.linked(shape, wanted or join.used, columns, there)
 
     async def _delete_owned(self) -> None:
         """Rows that refer to those that are about to be deleted, or nobody could delete these."""
@@ -270,7 +351,7 @@ class _Split:
             rows = _Rows(join, shape, found)
             changes = _Changes(join, shape, ())
             changes.deletes = [(self.whole.rids[0], rows.key(row)) for row in rows.all]
-            await changes.write(self.inner, f"{self.whole.place}{_BETWEEN}{join.name}")
+            await changes.write(self.inner, self._place(join))
 
 
 class _Rows:
@@ -293,11 +374,21 @@ class _Rows:
                 self._by.setdefault(text, []).append(row)
 
     def of(self, values: Sequence[Wire]) -> WireRow | None:
+        return first_row(self._join, self._shape, self._group(values))
+
+    def by_values(self, links: Sequence[Wire], names: Sequence[str]) -> dict[str, list[WireRow]]:
+        """The rows that are linked by `links`, by what they have in `names`."""
+        found: dict[str, list[WireRow]] = {}
+        for row in in_order(self._join, self._shape, self._group(links)):
+            found.setdefault(_json([_text(value) for value in self.values(row, names)]), []).append(row)
+        return found
+
+    def _group(self, values: Sequence[Wire]) -> list[WireRow]:
         probe = self._blank.copy()
         for place, value in zip(self._places, values, strict=True):
             probe[place] = value
         text = self._text(tuple(probe))
-        return None if text is None else first_row(self._join, self._shape, self._by.get(text, []))
+        return [] if text is None else self._by.get(text, [])
 
     def key(self, row: WireRow) -> tuple[Wire, ...]:
         return tuple(row[n] for n in self._keys)

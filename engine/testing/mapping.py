@@ -114,6 +114,8 @@ class PlainJoin:
     order: tuple[str, ...] = ()
     used: frozenset[str] = frozenset()
     constants: Mapping[str, Wire] = field(default_factory=lambda: {})
+    is_list: bool = False
+    ordinal: str = ""
 
     def rows(self, shape: Shape) -> PlainJoined:
         return PlainJoined(self, shape)

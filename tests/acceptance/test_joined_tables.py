@@ -1,5 +1,5 @@
 """Goal: a record that a system keeps in several tables is one record: side tables with further columns, addresses that
-are several tables away, whoever writes to which of them.
+are several tables away, sets of links and rows in an order, whoever writes to which of them.
 
 Method: a system with joined tables beside one that has everything in one row, on SQLite, PostgreSQL and MariaDB; users
 write to every table of the joins, in one transaction and in several. In the end all must agree, and the rows of the
@@ -26,6 +26,9 @@ description = "A customer"
 name = { type = "text" }
 segment = { type = "text" }
 email = { type = "text" }
+tags = { type = "list", of = "text" }
+phones = { type = "list", of = "text" }
+area = { type = "text" }
 """
 SCHEMA = """
 create table accounts (id varchar(36) primary key, name varchar(150), deleted integer default 0,
@@ -34,6 +37,10 @@ create table accounts_cstm (id_c varchar(36) primary key, segment_c varchar(50),
 create table mail (id varchar(36) primary key, address varchar(200), address_caps varchar(200), deleted integer);
 create table mail_link (id varchar(36) primary key, mail_id varchar(36), bean_id varchar(36), bean_module varchar(20),
     is_primary integer, deleted integer);
+create table tag (id varchar(36) primary key, name varchar(50));
+create table account_tag (account_id varchar(36), tag_id varchar(36), primary key (account_id, tag_id));
+create table phone (id varchar(36) primary key, account_id varchar(36), number varchar(50), idx integer);
+create table account_area (account_id varchar(36), area varchar(20), since varchar(10), primary key (account_id, area));
 """
 MAPPING = """
 timezone = "UTC"
@@ -68,16 +75,54 @@ where = "deleted = 0"
 find = ["address"]
 allocate = "uuid"
 
+[[table.join]]
+name = "account_tag"
+as = "tagged"
+key = ["account_id", "tag_id"]
+on = { account_id = "id" }
+list = true
+
+[[table.join]]
+name = "tag"
+key = ["id"]
+on = { id = "tagged.tag_id" }
+find = ["name"]
+allocate = "uuid"
+
+[[table.join]]
+name = "phone"
+key = ["id"]
+on = { account_id = "id" }
+list = true
+ordinal = "idx"
+allocate = "uuid"
+
+[[table.join]]
+name = "account_area"
+as = "in"
+key = ["account_id", "area"]
+on = { account_id = "id" }
+
 [table.fields]
 name = "name"
 segment = "extra.segment_c"
 email = "mail.address"
+tags = "tag.name"
+phones = "phone.number"
+area = "in.area"
 
 [[table.example]]
 row = { id = "1", name = "Acme", deleted = 0, "extra.segment_c" = "gold", "mail.address" = "a@acme.example" }
 record = { name = "Acme", segment = "gold", email = "a@acme.example" }
+
+[[table.example]]
+row = { id = "1", name = "Acme", deleted = 0, "tag.name" = '["a","b"]', "phone.number" = '["2","1"]' }
+record = { name = "Acme", tags = '["a","b"]', phones = '["2","1"]' }
 """
-PLAIN_SCHEMA = "create table client (id integer primary key, title text, segment text, mail text);"
+PLAIN_SCHEMA = (
+    "create table client (id integer primary key, title text, segment text, mail text, tags text,"
+    " phones text, area text);"
+)
 PLAIN = """
 [[table]]
 name = "client"
@@ -87,6 +132,9 @@ key = ["id"]
 name = "title"
 segment = "segment"
 email = "mail"
+tags = "tags"
+phones = "phones"
+area = "area"
 """
 _numbers = itertools.count(1)
 
@@ -130,15 +178,22 @@ def trouble(
 
 
 def _qualified(mapping: str) -> str:
-    for table in ("accounts_cstm", "mail_link", "mail", "accounts"):
+    for table in ("accounts_cstm", "mail_link", "mail", "accounts", "account_tag", "tag", "phone", "account_area"):
         mapping = mapping.replace(f'name = "{table}"', f'name = "public.{table}"')
     return mapping
+
+
+def wrote(trouble: Trouble, rows: int) -> None:
+    """A transaction of the CRM's users has changed so many rows."""
+    trouble.changes["crm"] = trouble.changes.get("crm", 0) + rows
 
 
 def test_the_mapping_is_shown_with_its_joins(trouble: Trouble) -> None:
     shown = json.loads(trouble.concord("mapping", "crm", "--json").stdout)["tables"][0]
     assert [(join["name"], join["on"]) for join in shown["joins"]] == [
         ("extra", {"id_c": "id"}), ("link", {"bean_id": "id"}), ("mail", {"id": "link.mail_id"}),
+        ("tagged", {"account_id": "id"}), ("tag", {"id": "tagged.tag_id"}), ("phone", {"account_id": "id"}),
+        ("in", {"account_id": "id"}),
     ]  # fmt: skip
     assert shown["touch"] == ["date_modified", "modified_by"]
     told = trouble.concord("mapping", "crm").stdout
@@ -159,7 +214,7 @@ def test_rows_of_several_tables_arrive_as_one_and_a_change_of_any_is_one_of_the_
         crm.run("insert into accounts_cstm values ('a', 'gold', 'x')")
         crm.run("insert into mail values ('m-a', 'a@acme.example', 'A@ACME.EXAMPLE', 0)")
         crm.run("insert into mail_link values ('l-a', 'm-a', 'a', 'Accounts', 1, 0)")
-    trouble.changes["crm"] = trouble.changes.get("crm", 0) + 4
+    wrote(trouble, 4)
     acme = "select 1 from client where title = 'Acme'"
     trouble.wait_row("erp", f"{acme} and segment = 'gold' and mail = 'a@acme.example'")
     trouble.run("crm", "update mail set address = 'b@acme.example' where id = 'm-a'")
@@ -217,3 +272,64 @@ def test_a_deletion_takes_what_belongs_to_it_along(trouble: Trouble) -> None:
     trouble.run("erp", "delete from client where title = 'Gone'")
     left = "select 1 from accounts where name = 'Gone' union all select 1 from accounts_cstm where segment_c = 'lead'"
     trouble.wait(lambda: trouble.ask("crm", left) == [], "both rows are gone")
+
+
+def test_a_set_of_links_is_a_list_and_only_what_differs_is_written(trouble: Trouble) -> None:
+    with trouble.field.application("crm") as crm, crm.transaction():
+        crm.run("insert into accounts (id, name, deleted) values ('s', 'Set', 0)")
+        crm.run("insert into tag values ('t-b', 'boiler'), ('t-a', 'alarm'), ('t-c', 'chiller')")
+        crm.run("insert into account_tag values ('s', 't-b'), ('s', 't-a')")
+    wrote(trouble, 6)
+    row = "select 1 from client where title = 'Set' and tags = ?"
+    trouble.wait_row("erp", row, '["alarm","boiler"]')
+    # Some applications write a set anew whenever they store it.
+    with trouble.field.application("crm") as crm, crm.transaction():
+        crm.run("delete from account_tag where account_id = 's'")
+        crm.run("insert into account_tag values ('s', 't-a'), ('s', 't-b'), ('s', 't-c')")
+    wrote(trouble, 5)
+    trouble.wait_row("erp", row, '["alarm","boiler","chiller"]')
+    trouble.run("crm", "update tag set name = 'cooler' where id = 't-c'")
+    trouble.wait_row("erp", row, '["alarm","boiler","cooler"]')
+    trouble.run("erp", """update client set tags = '["new","cooler"]' where title = 'Set'""")
+    tags = "select t.name, t.id from account_tag l join tag t on t.id = l.tag_id where l.account_id = 's'"
+    trouble.wait(lambda: {name for name, _ in trouble.ask("crm", tags)} == {"new", "cooler"}, "two tags")
+    assert ("cooler", "t-c") in trouble.ask("crm", tags)
+    trouble.run("crm", "update accounts set name = 'Set Ltd' where id = 's'")
+    trouble.wait_row("erp", "select 1 from client where title = 'Set Ltd'")
+    trouble.run("erp", "update client set tags = '[]' where title = 'Set Ltd'")
+    trouble.wait(lambda: trouble.ask("crm", tags) == [], "no tags")
+    trouble.wait(lambda: len(trouble.ask("crm", "select 1 from tag where name in ('alarm', 'boiler')")) == 2, "kept")
+
+
+def test_rows_in_an_order_are_a_list_that_keeps_it(trouble: Trouble) -> None:
+    trouble.run("erp", """insert into client (title, phones) values ('Order', '["3","1","2"]')""")
+    trouble.run("erp", """insert into client (title, phones) values ('Nobody', '[]')""")
+    phones = (
+        "select number, idx, id from phone where account_id in (select id from accounts where name = 'Order')"
+        " order by idx"
+    )
+    trouble.wait(lambda: [n for n, _, _ in trouble.ask("crm", phones)] == ["3", "1", "2"], "three in order")
+    before = {number: key for number, _, key in trouble.ask("crm", phones)}
+    trouble.run("erp", """update client set phones = '["2","3","4","4"]' where title = 'Order'""")
+    trouble.wait(lambda: [(n, i) for n, i, _ in trouble.ask("crm", phones)]
+                 == [("2", 1), ("3", 2), ("4", 3), ("4", 4)], "in the new order, twice what comes twice")  # fmt: skip
+    after = {number: key for number, _, key in trouble.ask("crm", phones)}
+    assert (after["2"], after["3"]) == (before["2"], before["3"])
+    with trouble.field.application("crm") as crm, crm.transaction():
+        crm.run("update phone set idx = 9 where number = '2'")
+        crm.run("insert into phone select 'p-5', id, '5', 2 from accounts where name = 'Order'")
+    wrote(trouble, 2)
+    trouble.wait_row("erp", "select 1 from client where title = 'Order' and phones = ?", '["3","5","4","4","2"]')
+
+
+def test_a_link_whose_value_is_in_its_key_is_written_anew(trouble: Trouble) -> None:
+    trouble.run("erp", "insert into client (title, area) values ('Area', 'north')")
+    area = "select area, since from account_area where account_id in (select id from accounts where name = 'Area')"
+    trouble.wait(lambda: trouble.ask("crm", area) == [("north", None)], "one area")
+    trouble.run("crm", "update account_area set since = '2020' where area = 'north'")
+    trouble.run("erp", "update client set area = 'south' where title = 'Area'")
+    trouble.wait(lambda: trouble.ask("crm", area) == [("south", "2020")], "the same row of another area")
+    trouble.run("crm", "update account_area set area = 'east' where area = 'south'")
+    trouble.wait_row("erp", "select 1 from client where title = 'Area' and area = 'east'")
+    trouble.run("erp", "update client set area = null where title = 'Area'")
+    trouble.wait(lambda: trouble.ask("crm", area) == [], "no area")

@@ -69,6 +69,11 @@ MAILS = shape("mail", "id text", "address text")
         (LINK.replace('"uuid"', '"uiud"') + MAIL, "there is no rule 'uiud'; did you mean 'uuid'?"),
         (LINK + MAIL.replace('"uuid"', '"assigned"'), "what is shared has a key of our making"),
         (LINK, "there is no join 'm'"),
+        (LINK + MAIL + "list = true", "a list is of rows that refer to the key of the block's own row"),
+        (LINK + "list = true" + MAIL, "'m.address' is a list, for a field that is a list of texts or integers"),
+        (LINK + 'ordinal = "n"' + MAIL, "what is counted is a list"),
+        (LINK + 'list = true\nempty = "keep"' + MAIL, "a row of a list is there or not"),
+        (LINK + "list = true" + MAIL.replace("id =", "owner ="), "of a list's rows only what they refer to can be"),
     ],
 )
 def test_what_the_file_alone_shows_is_told_with_its_line(tmp_path: Path, joins: str, said: str) -> None:
@@ -76,6 +81,50 @@ def test_what_the_file_alone_shows_is_told_with_its_line(tmp_path: Path, joins: 
         mapping(tmp_path, BLOCK.format(joins=joins), extra=THING)
     assert said in " ".join(refused.value.problems)
     assert "mapping.toml:" in refused.value.problems[0]
+
+
+PHONE = """
+[[table.join]]
+name = "phone"
+key = ["id"]
+on = { owner = "id" }
+list = true
+allocate = "uuid"
+"""
+
+
+def listing(fields: str) -> str:
+    block = BLOCK.format(joins=PHONE)
+    return block[: block.index("email =")] + fields
+
+
+def test_one_column_of_a_list_is_written(tmp_path: Path) -> None:
+    both = 'phones = "phone.number"\nkinds = "phone.kind"'
+    lists = 'phones = { type = "list", of = "text" }\nkinds = { type = "list", of = "text" }\n'
+    with pytest.raises(ConfigError, match="field 'phones' is written to list 'phone' already"):
+        mapping(tmp_path, listing(both), extra=THING + lists)
+    both = both.replace('"phone.kind"', '{ column = "phone.kind", read_only = true }')
+    mapping(tmp_path, listing(both), extra=THING + lists)
+
+
+@pytest.mark.parametrize(
+    ("of", "type_", "said"),
+    [
+        ("text", "text", []),
+        ("integer", "bigint", []),
+        ("text", "bigint", ["a column of type bigint gives a list of integer"]),
+        ("integer", "text", ["a column of type text gives a list of text"]),
+        ("text", "date", ["a column of type date gives nothing"]),
+    ],
+)
+def test_a_list_is_of_what_its_column_holds(tmp_path: Path, of: str, type_: str, said: list[str]) -> None:
+    fields = f'phones = {{ type = "list", of = "{of}" }}\n'
+    (place,) = mapping(tmp_path, listing('phones = "phone.number"'), extra=THING + fields).places
+    entity = dictionary(tmp_path, THING + fields).entity("thing")
+    assert entity is not None
+    phone = shape("phone", "id text", "owner text", f"number {type_}")
+    found = check(place, joined_shape(OWN, [("phone", phone)], frozenset(["phone"])).shape, entity)
+    assert [f.message.partition(": ")[2].partition(" (")[0] for f in found if f.is_fatal] == said
 
 
 def test_a_joined_column_in_the_blocks_where_is_refused(tmp_path: Path) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import msgspec
 
 from crosswalk.check import check
+from crosswalk.dictionary import load_dictionary
 from crosswalk.lists import ELEMENTS
+from crosswalk.mapping import load_mapping
 from crosswalk.mapping_forms import FieldForm, JoinForm, TableForm
 from engine.model.entity import Type
 from engine.model.joined import joined_shape
 from tests.crosswalk.tables import dictionary, mapping, shape
 
 CHAPTER = (Path(__file__).parents[2] / "crosswalk/README.md").read_text()
-MAPPING, JOINS, DICTIONARY = re.findall(r"```toml\n(.*?)```", CHAPTER, re.DOTALL)
+MAPPING, JOINS, LISTS, SETTINGS, CONFIGURATION, DICTIONARY = re.findall(r"```toml\n(.*?)```", CHAPTER, re.DOTALL)
 CUSTOMERS = shape(
     "public.customers",
     "id uuid notnull",
@@ -59,6 +62,34 @@ def test_the_joins_load_and_fit(tmp_path: Path) -> None:
     assert [finding for finding in check(place, whole, entity) if finding.is_fatal] == []
 
 
+def test_the_lists_load_and_fit(tmp_path: Path) -> None:
+    words = '[entities.thing.fields]\ntags = { type = "list", of = "text" }\nphones = { type = "list", of = "text" }\n'
+    block = '[[table]]\nname = "accounts"\nentity = "thing"\nkey = ["id"]\nallocate = "uuid"\n'
+    place = mapping(tmp_path, block + LISTS, extra=words).places[0]
+    entity = dictionary(tmp_path, words).entity("thing")
+    assert entity is not None
+    tables = [
+        ("tagged", shape("account_tag", "account_id text notnull", "tag_id text notnull")),
+        ("tag", shape("tag", "id text notnull", "name text")),
+        ("phone", shape("phone", "id text notnull", "account_id text", "number text", "idx integer")),
+    ]
+    for join, (_, table) in zip(place.joins, tables, strict=True):
+        join.rows(table)
+    whole = joined_shape(shape("accounts", "id text notnull"), tables, frozenset(["tagged", "tag", "phone"])).shape
+    assert [finding for finding in check(place, whole, entity) if finding.is_fatal] == []
+
+
+def test_the_settings_load(tmp_path: Path) -> None:
+    file = tmp_path / "fsm.toml"
+    file.write_text(SETTINGS.replace("# ...", 'entity = "site"\nkey = ["id"]\n[table.fields]\nname = "name"'))
+    given = tomllib.loads(CONFIGURATION)["systems"]["fsm"]["settings"]
+    (place,) = load_mapping(
+        file, load_dictionary("service").for_systems(["fsm"], {"fsm": "fsm"}), system="fsm", dialect="postgres",
+        settings=given,
+    ).places  # fmt: skip
+    assert (place.block.constants, place.block.touched) == ({"company_id": 3}, {"updated_by": "concord"})
+
+
 def test_the_dictionary_loads(tmp_path: Path) -> None:
     entity = dictionary(tmp_path, DICTIONARY.replace('extends = "service"', "")).entity("account")
     assert entity is not None
@@ -71,7 +102,7 @@ def test_every_type_every_key_and_every_element_is_told() -> None:
     assert {type_.value for type_ in Type} <= told
     for form in (FieldForm, JoinForm):
         assert {field.encode_name for field in msgspec.structs.fields(form)} <= told
-    of_list = next(row for row in CHAPTER.splitlines() if row.startswith("| `list`"))
+    of_list = next(row for row in reversed(CHAPTER.splitlines()) if row.startswith("| `list`"))
     assert {element.value for element in ELEMENTS} <= set(re.findall(r"`(\w+)`", of_list))
     for field in msgspec.structs.fields(TableForm):
         assert re.search(rf"\b{field.encode_name}\b", MAPPING + CHAPTER), field.encode_name

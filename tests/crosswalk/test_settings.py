@@ -1,4 +1,4 @@
-"""Goal: one mapping serves every installation of a product; what differs is a setting of a declared type, never guessed.
+"""Goal: one mapping serves every installation of a product: what differs is a setting of a declared type, none guessed.
 
 Method: a mapping with settings in its SQL and its values, loaded as two installations; every mistake in either file.
 """

@@ -6,7 +6,9 @@ links; after each, the last that was told of every mapped row is compared with t
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -35,6 +37,7 @@ SHAPES = {
     "links": shape("links", "id", "owner", "mail", "state"),
     "mails": shape("mails", "id", "address"),
     "extras": shape("extras", "owner", "note"),
+    "marks": shape("marks", "id", "owner", "mail", "place"),
 }
 LINK = PlainJoin(
     name="l", table="links", links=(Link("owner", "", "id"),), order=("state",), constants={"state": "on"},
@@ -44,13 +47,30 @@ MAIL = PlainJoin(name="m", table="mails", links=(Link("id", "l", "mail"),), used
 EXTRA = PlainJoin(
     name="x", table="extras", key=("owner",), links=(Link("owner", "", "id"),), used=frozenset(("owner", "note"))
 )
+MARKS = frozenset(("id", "owner", "mail", "place"))
+LISTS = (
+    PlainJoin(name="s", table="marks", links=(Link("owner", "", "id"),), used=MARKS, is_list=True),
+    PlainJoin(name="sm", table="mails", links=(Link("id", "s", "mail"),), used=frozenset(("id", "address"))),
+    PlainJoin(
+        name="o", table="marks", links=(Link("owner", "", "id"),), used=MARKS, is_list=True, ordinal="place",
+        order=("place",),
+    ),
+    PlainJoin(name="om", table="mails", links=(Link("id", "o", "mail"),), used=frozenset(("id", "address"))),
+)  # fmt: skip
 PLACE = PlainPlace(
     table="owners", entity="thing", fields={"name": "name", "phone": "m.address", "note": "x.note"},
-    joins=(LINK, MAIL, EXTRA),
+    joins=(LINK, MAIL, EXTRA, *LISTS),
 )  # fmt: skip
-KEYS = {"owners": 0, "links": 0, "mails": 0, "extras": 0}
-NAMES = [f"{name}.{column.name}" for name, table in (("l", "links"), ("m", "mails"), ("x", "extras"))
-         for column in SHAPES[table].columns]  # fmt: skip
+NAMES = [f"{join.name}.{column.name}" for join in PLACE.joins for column in SHAPES[join.table].columns]
+
+
+def _list(values: Iterable[Wire]) -> str | None:
+    found = [value for value in values if value is not None]
+    return json.dumps(found, separators=(",", ":")) if found else None
+
+
+def _set(values: Iterable[Wire]) -> str | None:
+    return _list(sorted({str(value) for value in values if value is not None}))
 
 
 @dataclass
@@ -71,8 +91,19 @@ class Tables:
             mail = None if link is None else self.rows["mails"].get(str(link[2]))
             extra = self.rows["extras"].get(key)
             parts = (link or (None,) * 4, mail or (None,) * 2, extra or (None,) * 2)
-            found[key] = (*row, *(value for part in parts for value in part))
+            marks = [r for r in self.rows["marks"].values() if r[1] == key]
+            counted = sorted(marks, key=lambda r: (r[3] is None, str(r[3] or ""), len(str(r[0])), str(r[0])))
+            lists = (
+                *(_set(r[n] for r in marks) for n in range(4)),
+                *(_set(r[n] for r in self.mails(marks)) for n in range(2)),
+                *(_list(r[n] for r in counted) for n in range(4)),
+                *(_list(r[n] for r in self.mails(counted)) for n in range(2)),
+            )
+            found[key] = (*row, *(value for part in parts for value in part), *lists)
         return found
+
+    def mails(self, marks: Sequence[WireRow]) -> list[WireRow]:
+        return [mail for mark in marks if (mail := self.rows["mails"].get(str(mark[2]))) is not None]
 
     def transaction(self) -> dict[str, TableRows]:
         self.time += self.rng.choice((1, 5))
@@ -113,6 +144,8 @@ class Tables:
         match table:
             case "owners":
                 return (key, some(5), some(5))
+            case "marks":
+                return (key, some(14), some(14), some(5))
             case "links":
                 return (key, some(14), some(14), self.rng.choice(("on", "off")))
             case _:
@@ -211,12 +244,14 @@ def test_rows_deleted_and_written_anew_by_one_transaction_are_one_change() -> No
 def test_a_row_is_told_of_only_when_all_that_is_joined_to_it_was_copied() -> None:
     hub = Hub()
     assert hub.hub.transact_now(lambda tx: [table for table, _ in copies_left(tx, hub.system)]) == [
-        "links", "mails", "extras", "owners",
+        "links", "mails", "extras", "marks", "owners",
     ]  # fmt: skip
     owners = TableRows(SHAPES["owners"])
     owners.add(UPDATE, ("1", "Acme", None), 1)
     assert hub.put({"owners": owners}) == {}
-    for table, row in (("links", ("9", "1", "7", "on")), ("mails", ("7", "a")), ("extras", ("1", "n"))):
+    for table, row in (
+        ("links", ("9", "1", "7", "on")), ("mails", ("7", "a")), ("extras", ("1", "n")), ("marks", ("5", "1", "7", "2"))
+    ):  # fmt: skip
         page = TableRows(SHAPES[table])
         page.add(READ, row, 2)
         assert hub.put({table: page}) == {}
@@ -225,10 +260,11 @@ def test_a_row_is_told_of_only_when_all_that_is_joined_to_it_was_copied() -> Non
     page.add(READ, ("1", "Acme", None), 3)
     found = hub.put({"owners": page})["owners"]
     assert (chr(found.ops[0]), found.rows[0][1], found.rows[0][8], found.rows[0][10]) == ("R", "Acme", "a", "n")
+    assert found.rows[0][-2:] == ('["7"]', '["a"]')
     hub.copied("owners")
     # Read again: until all of it is known anew, nothing is told, and then it is told as it is.
     hub.hub.transact_now(lambda tx: forget_copies(tx, hub.system, hub.system.joins.together("links")))
-    assert hub.hub.transact_now(lambda tx: len(copies_left(tx, hub.system))) == 4
+    assert hub.hub.transact_now(lambda tx: len(copies_left(tx, hub.system))) == 5
     assert hub.put({"owners": owners}) == {}
 
 
