@@ -1,5 +1,5 @@
-"""A database that has every entity of a dictionary as a table and every field as a column of the same name: the other side
-of a product's mapping in tests."""
+"""A database that has every entity of a dictionary as a table and every field as a column: the other side of a mapping
+in tests."""
 
 from __future__ import annotations
 
