@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, cast
 
@@ -24,10 +24,15 @@ Form = TypeVar("Form", bound=msgspec.Struct)
 class Problems:
     """The problems of one file. `add` as often as needed, then `raise_if_any`."""
 
-    def __init__(self, file: FilePath, lines: dict[Path, int]) -> None:
+    def __init__(self, file: FilePath, text: str) -> None:
         self.file = file
         self.found: list[tuple[int, str]] = []
-        self._lines = lines
+        self._text = text
+
+    @cached_property
+    def _lines(self) -> dict[Path, int]:
+        # Only where somebody asks: most files have no problem.
+        return scan(self._text)
 
     def add(self, path: Path, message: str) -> None:
         line = line_of(self._lines, path)
@@ -60,7 +65,7 @@ def read_toml(file: FilePath, what: str) -> tuple[dict[str, Any], Problems]:
         problem = f"{file}:{_error_line(str(error), text)}: {str(error) or 'nested too deeply'}"
         raise ConfigError(f"{what} {file} is not TOML: {problem}", problems=(problem,), file=str(file)) from error
     # tomllib reads CRLF as a line's end like we do, and refuses a bare CR, so lines are counted alike.
-    return document, Problems(file, scan(text))
+    return document, Problems(file, text)
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -34,8 +34,12 @@ PRELOADED: Final = (
     "plugins.postgres.capture",
     "plugins.sqlite",
     "plugins.sqlite.capture",
+    "rich.console",
+    "rich.table",
     "tests.daemons",
+    "typer._adapters",
     "uvloop",
+    "tests.preloaded",
 )
 _context = get_context("forkserver")
 _context.set_forkserver_preload(list(PRELOADED))
