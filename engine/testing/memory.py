@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import anyio
 
@@ -19,7 +20,7 @@ from engine.errors import PositionLost
 from engine.model.change import EventKind, TableEvent
 from engine.model.position import WHOLE, Position
 from engine.model.table import Form, Kind, Shape
-from engine.model.value import ABSENT, Wire, WireRow
+from engine.model.value import Wire, WireRow
 from engine.ports import Assigned
 from engine.testing.memory_transaction import ForeignKey, Key, LoggedChange, MemoryTable, MemoryTransaction
 
@@ -216,18 +217,23 @@ class MemoryDatabase:
 
     def sorted_keys(self, table: str, rows: Mapping[Key, WireRow] | None = None) -> list[Key]:
         """Keys in the order of `page`: numbers by size, everything else as text."""
-        found = self.tables[table]
-        is_number = [found.column(name).kind is Kind.INTEGER for name in found.shape.key]
-        return sorted(found.rows if rows is None else rows, key=lambda key: _order(key, is_number))
+        return sorted(self.tables[table].rows if rows is None else rows, key=self._order(table))
 
     def keys_behind(self, table: str, after: Sequence[str] | None, rows: Mapping[Key, WireRow]) -> list[Key]:
         keys = self.sorted_keys(table, rows)
         if after is None:
             return keys
+        order = self._order(table)
+        bound = order(tuple(after))
+        return [key for key in keys if order(key) > bound]
+
+    def _order(self, table: str) -> Callable[[Key], Any]:
         found = self.tables[table]
-        is_number = [found.column(name).kind is Kind.INTEGER for name in found.shape.key]
-        bound = _order(tuple(after), is_number)
-        return [key for key in keys if _order(key, is_number) > bound]
+        spell = [int if found.column(name).kind is Kind.INTEGER else str for name in found.shape.key]
+        if len(spell) == 1:
+            (only,) = spell
+            return lambda key: only(cast(str, key[0]))
+        return lambda key: [each(cast(str, value)) for each, value in zip(spell, key, strict=True)]
 
     def claim(self, hub_id: str, epoch: int) -> None:
         """Put a marker with `epoch`; logged like every write of the marker row."""
@@ -262,7 +268,3 @@ class MemoryDatabase:
 def key_texts(key: Key) -> tuple[str, ...]:
     """A key as `Page.last_key` spells it."""
     return tuple(str(value) for value in key)
-
-
-def _order(key: Sequence[Wire], is_number: Sequence[bool]) -> tuple[int | str, ...]:
-    return tuple(int(str(v)) if n else str(v) for v, n in zip(key, is_number, strict=True) if v is not ABSENT)

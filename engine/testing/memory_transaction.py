@@ -84,7 +84,7 @@ class MemoryTable:
         return found
 
     def named(self, row: WireRow) -> dict[str, Wire]:
-        return {column.name: value for column, value in zip(self.shape.columns, row, strict=True)}
+        return dict(zip(self._places, row, strict=True))
 
     def key(self, row: WireRow) -> Key:
         return tuple([row[n] for n in self._key_places])
