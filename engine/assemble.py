@@ -13,6 +13,7 @@ from crosswalk.mapping import SystemMapping, load_mapping
 from engine.config.model import Config, SystemConfig
 from engine.daemon import Daemon
 from engine.errors import ConfigError, no_such
+from engine.first_sync import FirstSync
 from engine.hub.sqlite import SqliteHub, open_hub, read_hub
 from engine.hub.transaction import HubTransaction
 from engine.lanes import Member
@@ -22,6 +23,7 @@ from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
 from engine.pipeline.join_plan import plan_joins
 from engine.pipeline.joined_system import JoinedSystem, JoinedTarget
 from engine.pipeline.topology import Topology
+from engine.planning import Plan
 from engine.ports import Finding, Mapping, Role, Source, System, Target
 from engine.runtime.clock import SystemClock
 from engine.secret import Secret
@@ -145,14 +147,19 @@ def make_topology(tx: HubTransaction, hub_id: str, config: Config, meaning: Mean
 
 
 @asynccontextmanager
-async def open_daemon(config: Config, log: Log) -> AsyncGenerator[Daemon]:
-    """The daemon, owning the hub and fencing every earlier one. Raises `HubBusy` when another one runs."""
+async def open_daemon(config: Config, log: Log, plan: Plan | None = None, slack: int = 0) -> AsyncGenerator[Daemon]:
+    """The daemon, owning the hub and fencing every earlier one. `plan`: of its first sync, see `FirstSync`.
+
+    Raises `HubBusy` when another one runs.
+    """
     meaning = load_meaning(config)
     async with open_hub(config.hub, SystemClock()) as hub:
         topology = register(hub, config, meaning)
         hub.take_over()
         members = [make_member(system, topology) for system in config.systems]
-        yield Daemon(hub, topology, members, log, retention_days=config.retention_days)
+        systems = [(member.part, member.system) for member in members]
+        gate = None if plan is None else FirstSync(hub, topology, plan, slack, systems)
+        yield Daemon(hub, topology, members, log, retention_days=config.retention_days, gate=gate)
 
 
 def register(hub: SqliteHub, config: Config, meaning: Meaning) -> Topology:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from engine.commands import deciding, demo, governance, meaning, mending, plugins, prepare, running, schema
+from engine.commands import deciding, demo, governance, meaning, mending, plan, plugins, prepare, running, schema
 from engine.commands.output import EXIT_HELP, Exit, say
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ def _options(
 app.command("demo")(demo.demo)
 app.command("check")(prepare.check)
 app.command("setup")(prepare.setup)
+app.command("plan")(plan.plan)
 app.command("run")(running.run)
 app.command("status")(running.status)
 app.command("compare")(running.compare)

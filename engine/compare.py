@@ -37,6 +37,19 @@ class Difference:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A `Difference`, for whoever wants the values. `record`: what the row says, without a row None; `entry`: the
+    record's, where there is one; `fields`: indexes of those that differ."""
+
+    kind: str
+    key: str
+    rid: int | None
+    fields: Sequence[int] = ()
+    record: CanonicalRow | None = None
+    entry: Entry | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Agreement:
     """One entity in one system."""
@@ -81,10 +94,22 @@ class _Stored:
 class Comparison:
     """Compares one system after another over one hub snapshot; keeps at most `differences_max` of each place."""
 
-    def __init__(self, tx: HubTransaction, topology: Topology, differences_max: int = 100) -> None:
+    def __init__(
+        self,
+        tx: HubTransaction,
+        topology: Topology,
+        differences_max: int = 100,
+        *,
+        is_ahead: bool = False,
+        found: Callable[[PlacePart, Found], None] = lambda place, found: None,
+    ) -> None:
+        """`is_ahead`: nothing has been delivered yet. Then everything counts that would be, and what a system makes of
+        a value is worked out. `found` is told of each difference."""
         self.tx = tx
         self.topology = topology
         self.differences_max = differences_max
+        self.is_ahead = is_ahead
+        self._found = found
         self.unread: list[ConcordError] = []
         """Of the tables that could not be read, in their order."""
 
@@ -124,7 +149,8 @@ class Comparison:
         canonicalizer = Canonicalizer(part)
         seen_rids: set[int] = set()
         after: tuple[str, ...] | None = None
-        pending, parked = self._pending(part), self._parked(part)
+        pending = set[int]() if self.is_ahead else self._pending(part)
+        parked = self._parked(part)
         while True:
             page = await system.page(place.place.table, after, PAGE_ROWS)
             reader = canonicalizer.reader(place, page.shape)
@@ -133,7 +159,7 @@ class Comparison:
             read = reader.read(page.rows)
             references = [(n, part.place(name).id) for n, name in reader.references]
             stored = None
-            if place.place.is_lossy and not part.is_source:
+            if place.place.is_lossy and (self.is_ahead or not part.is_source):
                 stored = _Stored(place, page.shape, reader, place.place.writer(page.shape, place.entity))
             rids = self.tx.load_keys(place.id, read.keys)
             known = {n: self._referred(read.records, n, other) for n, other in references}
@@ -145,7 +171,7 @@ class Comparison:
                 if rid is not None:
                     seen_rids.add(rid)
                 if i in read.problems:
-                    self._add(result, place, key, rid, "unreadable", None, read.problems[i].message)
+                    self._add(result, place, Found("unreadable", key, rid), read.problems[i].message)
                     continue
                 assert record is not None
                 held = None if stored is None else partial(stored.is_of, key, page.rows[i], record)
@@ -186,12 +212,12 @@ class Comparison:
     ) -> None:
         if rid is None:
             if record[ALIVE] is not False:
-                self._add(result, place, key, None, "extra", None, "its row is in no record yet")
+                self._add(result, place, Found("extra", key, None, (), record), "its row is in no record yet")
             return
         entry = self.tx.current(rid)
         assert entry is not None
         fields = self._differing(part, rid, entry, record, known)
-        if not part.is_source:
+        if self.is_ahead or not part.is_source:
             # Nobody has read what this system sets by itself.
             own = place.place.own_fields(place.entity)
             fields = [n for n in fields if not own >> n & 1]
@@ -205,11 +231,11 @@ class Comparison:
             # The row stays, whatever becomes of its record: the mapping says so.
             result.agree += 1
         elif fields == [ALIVE] and entry.value(ALIVE) is False:
-            self._add(result, place, key, rid, "deleted", None, "the record is deleted, the row is there")
+            found = Found("deleted", key, rid, (), record, entry)
+            self._add(result, place, found, "the record is deleted, the row is there")
         else:
             kind = "parked" if rid in parked else "field"
-            names = ", ".join(place.entity.fields[n].name for n in fields)
-            self._add(result, place, key, rid, kind, names, "")
+            self._add(result, place, Found(kind, key, rid, fields, record, entry), "")
 
     def _differing(
         self, part: SystemPart, rid: int, entry: Entry, record: CanonicalRow, known: dict[int, dict[str, int]]
@@ -275,12 +301,11 @@ class Comparison:
                     result.on_their_way += 1
                     continue
                 kind = "parked" if rid in parked else "missing"
-                self._add(result, place, keys.get(rid, ""), rid, kind, None, "no row")
+                self._add(result, place, Found(kind, keys.get(rid, ""), rid, (), None, entries[rid]), "no row")
 
-    def _add(
-        self, result: Agreement, place: PlacePart, key: str, rid: int | None, kind: str, name: str | None, detail: str
-    ) -> None:
-        if kind == "parked":
+    def _add(self, result: Agreement, place: PlacePart, found: Found, detail: str) -> None:
+        self._found(place, found)
+        if found.kind == "parked":
             # Known, on its list, and no drift that nobody has noticed.
             result.parked += 1
         else:
@@ -291,10 +316,10 @@ class Comparison:
                     entity=result.entity,
                     system=result.system,
                     table=place.place.table,
-                    key=key,
-                    rid=rid,
-                    kind=kind,
-                    field=name,
+                    key=found.key,
+                    rid=found.rid,
+                    kind=found.kind,
+                    field=", ".join(place.entity.fields[n].name for n in found.fields) or None,
                     detail=detail,
                 )
             )

@@ -24,7 +24,7 @@ from engine.pipeline.brake import LOOK_SECONDS, Brake
 from engine.pipeline.canonicalize import CanonicalBatch
 from engine.pipeline.commit import Counts
 from engine.pipeline.deliver import Delivered
-from engine.pipeline.flow import Flow, Hooks, run_source, run_target
+from engine.pipeline.flow import Flow, Gate, Hooks, run_source, run_target
 from engine.pipeline.settle import CHANGED
 from engine.pipeline.signals import Signals
 from engine.pipeline.topology import SystemPart, Topology
@@ -78,6 +78,7 @@ class Daemon:
         *,
         retention_days: float = 30,
         rng: random.Random | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.hub = hub
         self.check_files: Callable[[], object] | None = None
@@ -89,7 +90,7 @@ class Daemon:
         self.log = log
         self.signals = Signals()
         hooks = Hooks(committed=self._committed, delivered=self._delivered, claimed=self._claimed)
-        self.flow = Flow(hub=hub, topology=topology, signals=self.signals, hooks=hooks)
+        self.flow = Flow(hub=hub, topology=topology, signals=self.signals, hooks=hooks, gate=gate)
         self.lanes = list(self._make_lanes())
         self.settled = Settled(hub, self.lanes, self.signals)
         self._ending = Ending()

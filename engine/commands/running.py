@@ -46,6 +46,13 @@ def run(
     is_once: Annotated[
         bool, typer.Option("--once", help="Stop when everything that stands in the logs now is delivered.")
     ] = False,
+    apply_plan: Annotated[
+        Path | None,
+        typer.Option("--apply-plan", help="Write only if the first sync is what `concord plan` said."),
+    ] = None,
+    slack: Annotated[
+        int, typer.Option("--slack", min=0, help="With a plan: rows more than planned that are accepted in each table.")
+    ] = 0,
     log_format: Annotated[str, typer.Option("--log-format", help="text or json.")] = "text",
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -54,6 +61,10 @@ def run(
     SIGTERM, or Ctrl-C once, stops reading, delivers what the journal holds and ends; Ctrl-C twice ends now. Nothing is
     lost either way: it goes on from where it was. SIGHUP begins again with configuration, dictionary and mappings as
     their files are now, if these have no mistakes. Log lines go to stderr.
+
+    With --apply-plan systems are read one after the other, as for the plan; when all have been read, it is worked out
+    what the first sync comes to. Where that is more rows made or changed than planned, nothing is written and every
+    target lane is halted. Once something was delivered the plan has done its work.
 
     With --once a system that does not answer is tried for about a minute, with growing pauses; then its lane is halted.
 
@@ -64,7 +75,7 @@ def run(
     if log_level not in LEVELS or log_format not in ("text", "json"):
         raise typer.BadParameter("--log-level is debug, info, warning or error; --log-format is text or json")
     # The daemon leaves interrupts ignored, until the process has ended: it has ended itself, and says how.
-    ending = execute(lambda: _run(config, is_once, log_format, LEVELS[log_level]), is_json=False)
+    ending = execute(lambda: _run(config, is_once, apply_plan, slack, log_format, LEVELS[log_level]), is_json=False)
     for lane in ending.halted:
         error = lane.error
         note(f"halted: {lane.name}: {error.message if error else ''}")
@@ -88,9 +99,10 @@ def _halted_code(ending: Ending) -> Exit:
     return (Exit.TARGET if direction == "target" else Exit.SOURCE) if code is Exit.SOURCE else code
 
 
-async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending:
+async def _run(file: Path, is_once: bool, plan_file: Path | None, slack: int, log_format: str, level: int) -> Ending:
     from engine.assemble import load_meaning, open_daemon
     from engine.config.load import load_config
+    from engine.planning import read_plan
     from engine.telemetry.log import Log
 
     # The hub's threads need Python's lock for moments between statements; a lane that computes keeps it for a whole
@@ -101,8 +113,9 @@ async def _run(file: Path, is_once: bool, log_format: str, level: int) -> Ending
     gc.freeze()
     gc.set_threshold(500_000, 20, 100)
     log = Log(format=log_format, level=level)
+    plan = None if plan_file is None else read_plan(plan_file)
     while True:
-        async with open_daemon(load_config(file), log) as daemon:
+        async with open_daemon(load_config(file), log, plan, slack) as daemon:
             daemon.check_files = lambda: load_meaning(load_config(file))
             ending = await daemon.run(until_settled=is_once, attempts_max=ONCE_ATTEMPTS_MAX if is_once else None)
         if not ending.is_reload or ending.signal is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 
@@ -44,18 +45,28 @@ class Hooks:
     claimed: Callable[[SystemPart], None]
 
 
+class Gate(Protocol):
+    """Who may begin when. Both return once the system may, or raise why not."""
+
+    async def may_read(self, part: SystemPart) -> None: ...
+    async def may_write(self, part: SystemPart) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What all lanes of one daemon share."""
+    """What all lanes of one daemon share. `gate`: None lets everybody begin at once."""
 
     hub: SqliteHub
     topology: Topology
     signals: Signals
     hooks: Hooks
+    gate: Gate | None = None
 
 
 async def run_source(flow: Flow, part: SystemPart, system: System, source: Source) -> None:
     """Capture one system until cancelled or something fails."""
+    if flow.gate is not None:
+        await flow.gate.may_read(part)
     shapes = await system.shapes(part.tables)
     position = await flow.hub.read(lambda tx: tx.position(part.id))
     # Where writing one row may change others (triggers, cascades), what a delivery made of all of them is looked at;
@@ -117,6 +128,8 @@ async def run_target(flow: Flow, part: SystemPart, system: System, target: Targe
             await flow.hub.transact(lambda tx: note_shapes(tx, part, shapes))
         flow.signals.cursor[part.id].ring()
         await _wait_copied(flow, part)
+        if flow.gate is not None:
+            await flow.gate.may_write(part)
         if part.is_source:
             await flow.signals.opened[part.id].wait()
         await _admit(flow, part)
@@ -166,12 +179,13 @@ async def _wait_copied(flow: Flow, part: SystemPart) -> None:
         return
     while True:
         event = flow.signals.cursor[part.id].next
-        if await flow.hub.read(lambda tx: _is_copied(tx, part)):
+        if await flow.hub.read(lambda tx: is_copied(tx, part)):
             return
         await event.wait()
 
 
-def _is_copied(tx: HubTransaction, part: SystemPart) -> bool:
+def is_copied(tx: HubTransaction, part: SystemPart) -> bool:
+    """Whether the first copies of all of a system's tables are complete."""
     done = {place for (place,) in tx.rows("select place from snapshot where is_done")}
     return {place.id for place in part.places} <= done and are_copied(tx, part)
 

@@ -166,6 +166,8 @@ def trouble(
             crm.run("insert into accounts_cstm values ('old', 'bronze', null)")
             crm.run("insert into mail values ('m-old', 'old@old.example', 'OLD@OLD.EXAMPLE', 0)")
             crm.run("insert into mail_link values ('l-old', 'm-old', 'old', 'Accounts', 1, 0)")
+        planned = json.loads(made.concord("plan", "--json").stdout)["places"]
+        assert [(p["rows"], p["create"], p["overwrite"]) for p in planned] == [(1, 0, 0), (0, 1, 0)]
         made.concord("setup")
         checked = made.concord("check", "--json")
         found = json.loads(checked.stdout)["findings"]

@@ -46,6 +46,11 @@ AGREEMENT: dict[str, Any] = {
     "entity": "str", "system": "str", "table": "str", "rows": "int", "agree": "int", "on_their_way": "int",
     "parked": "int", "differ": "int", "differences": [DIFFERENCE], "problem": "str",
 }  # fmt: skip
+PLANNED: dict[str, Any] = {
+    "system": "str", "table": "str", "entity": "str", "rows": "int", "linked": "int", "same": "int", "overwrite": "int",
+    "create": "int", "ambiguous": "int", "unreadable": "int", "refused": {}, "fields": {}, "samples": [],
+    "problem": "str",
+}  # fmt: skip
 CONFLICT = {
     "id": "int", "entity": "str", "record": "int", "fields": ["str"], "rule": "str", "winner": "str",
     "winner_values": ["str"], "winner_time": "int", "loser": "str", "loser_values": ["str"], "loser_time": "int",
@@ -106,6 +111,7 @@ DOCUMENTS: list[tuple[list[str], int, dict[str, Any]]] = [
         "daemon": None, "journal": "int", "healthy": "bool", "systems": [STATUS], "remarks": [],
         "backfills": [BACKFILL],
     }),
+    (["plan"], 3, {"version": "int", "made_at": "int", "places": [PLANNED]}),
     (["compare"], 3, {"differences": "int", "parked": "int", "reviews": "int", "tables": [AGREEMENT]}),
     (["conflicts"], 0, {"items": [CONFLICT], "total": "int"}),
     (["parked", "list"], 0, {"items": [PARKED], "total": "int"}),
