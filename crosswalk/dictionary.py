@@ -31,6 +31,7 @@ Name = str
 class MatchForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     fields: list[str]
     normalise: list[str] | None = None
+    optional: list[str] = []
 
 
 class EntityForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -260,7 +261,8 @@ def _match(raw: object, fields: Mapping[str, Field], path: Path, problems: Probl
     form = convert_form(raw, MatchForm, path, problems)
     if form is None:
         return None
-    rules = form.normalise if form.normalise is not None else ["text"] * len(form.fields)
+    exact = [name in fields and fields[name].type not in (Type.TEXT, Type.ENUM) for name in form.fields]
+    rules = form.normalise or ["exact" if is_exact else "text" for is_exact in exact]
     if not form.fields:
         problems.add(path, "a match rule names at least one field")
     if len(rules) != len(form.fields):
@@ -270,7 +272,15 @@ def _match(raw: object, fields: Mapping[str, Field], path: Path, problems: Probl
     for name in form.fields:
         if name not in fields or name == "alive":
             problems.add((*path, "fields"), f"there is no field {name!r}{near(name, fields)}")
+    for name in form.optional:
+        if name not in form.fields:
+            problems.add((*path, "optional"), f"{name!r} is none of the rule's fields{near(name, form.fields)}")
+    if form.fields and set(form.fields) <= set(form.optional):
+        problems.add((*path, "optional"), "at least one field must say something")
+    for name, rule, is_exact in zip(form.fields, rules, exact, strict=False):
+        if is_exact and rule != "exact":
+            problems.add((*path, "normalise"), f'{name!r} is no text: "exact" is its rule, not {rule!r}')
     for rule in rules:
         if rule.partition(":")[0] not in NORMALISERS:
             problems.add((*path, "normalise"), f"there is no rule {rule!r}{near(rule, NORMALISERS)}")
-    return Match(fields=tuple(form.fields), normalise=tuple(rules))
+    return Match(fields=tuple(form.fields), normalise=tuple(rules), optional=tuple(form.optional))

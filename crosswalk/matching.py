@@ -74,7 +74,8 @@ NORMALISERS: Final[dict[str, Normaliser]] = {
 }
 """Rule name → function. `"phone:DE"` gives the rule a region of its own."""
 
-_Part = tuple[int, Normaliser, str]
+_Part = tuple[int, Normaliser, str, bool]
+"""Field, rule, region, and whether it may say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,12 @@ class EntityMatchKeys:
         found: list[str] = []
         for number, parts in self.rules:
             texts: list[str] = []
-            for index, normaliser, region in parts:
+            for index, normaliser, region, is_optional in parts:
                 value = record[index] if index < len(record) else None
-                if value is None or value is ABSENT:
-                    break
-                text = normaliser(value if isinstance(value, str) else str(value), region)
-                if not text:
+                text = ""
+                if value is not None and value is not ABSENT:
+                    text = normaliser(value if isinstance(value, str) else str(value), region)
+                if not text and not is_optional:
                     break
                 # The separator cannot come from a value, or two fields could be split in two ways.
                 texts.append(text.replace("\x1f", " "))
@@ -108,6 +109,6 @@ def match_keys(entity: Entity, region: str = "") -> EntityMatchKeys:
         parts: list[_Part] = []
         for name, rule in zip(match.fields, match.normalise, strict=True):
             kind, _, own_region = rule.partition(":")
-            parts.append((entity.index[name], NORMALISERS[kind], own_region or region))
+            parts.append((entity.index[name], NORMALISERS[kind], own_region or region, name in match.optional))
         rules.append((number, tuple(parts)))
     return EntityMatchKeys(tuple(rules))

@@ -7,7 +7,7 @@ changed since, the later system's wins.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,7 @@ class Plan(msgspec.Struct, kw_only=True):
     version: int = VERSION
     made_at: int
     places: list[PlannedPlace]
+    remarks: list[str] = []
 
 
 def read_plan(file: Path) -> Plan:
@@ -165,7 +166,16 @@ class Planner:
         places: list[PlannedPlace] = []
         for part, system in systems:
             places += await self._system(part, system, said)
-        return Plan(made_at=self.tx.clock.now(), places=places)
+        return Plan(made_at=self.tx.clock.now(), places=places, remarks=list(self._unmatched(places)))
+
+    def _unmatched(self, places: Sequence[PlannedPlace]) -> Iterator[str]:
+        """Entities whose rows nobody can tell to be the same, and that several systems have."""
+        for part in self.topology.entities.values():
+            name = part.entity.name
+            here = [place for place in places if place.entity == name and place.rows]
+            if part.match_keys is None and len({place.system for place in here}) > 1 and any(p.create for p in here):
+                counts = ", ".join(f"{place.rows:,} in {place.system}" for place in here)
+                yield f"{name}: no match rule in the dictionary, so each row counts as new elsewhere ({counts})"
 
     async def _system(self, part: SystemPart, system: System, said: Said) -> list[PlannedPlace]:
         places = {

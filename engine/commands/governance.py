@@ -122,7 +122,8 @@ def print_dictionary(entities: Sequence[Entity], meaning: Meaning) -> None:
             say(f"{entity.description}\n")
         for match in entity.matches:
             pairs = zip(match.fields, match.normalise, strict=True)
-            say(f"One record where {' and '.join(f'{name} (as {rule})' for name, rule in pairs)} are equal.\n")
+            told = [f"{name} (as {rule}{', or not said' * (name in match.optional)})" for name, rule in pairs]
+            say(f"One record where {' and '.join(told)} are equal.\n")
         columns = ("field", "type", "allowed", "owner", "rule", "personal", "where", "what it is")
         rows = [
             (

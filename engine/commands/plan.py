@@ -119,6 +119,8 @@ def _show(found: Plan) -> None:
             )
         if p.problem:
             say(f"{p.system}, table {p.table}: {p.problem}")
+    for remark in found.remarks:
+        say(remark)
     creates, overwrites = sum(p.create for p in places), sum(p.overwrite for p in places)
     say(f"{count_of(creates, 'row')} would be created, {count_of(overwrites, 'row')} changed; nothing was written")
 

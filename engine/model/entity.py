@@ -76,10 +76,12 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields that together tell that two rows of two systems are one record; `normalise` names a rule per field."""
+    """Fields that together tell that two rows of two systems are one record; `normalise` names a rule per field.
+    `optional`: those that may say nothing, which is then the same in both."""
 
     fields: tuple[str, ...]
     normalise: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
 
 class Entity(msgspec.Struct, frozen=True, kw_only=True, dict=True):

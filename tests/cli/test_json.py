@@ -82,7 +82,8 @@ FIELD: dict[str, Any] = {
     "description": "str", "pii": None,
 }  # fmt: skip
 ENTITY: dict[str, Any] = {
-    "name": "str", "fields": [FIELD], "matches": [{"fields": ["str"], "normalise": ["str"]}], "description": "str",
+    "name": "str", "fields": [FIELD], "matches": [{"fields": ["str"], "normalise": ["str"], "optional": []}],
+    "description": "str",
     "id": "int",
 }  # fmt: skip
 TABLE = {
@@ -111,7 +112,7 @@ DOCUMENTS: list[tuple[list[str], int, dict[str, Any]]] = [
         "daemon": None, "journal": "int", "healthy": "bool", "systems": [STATUS], "remarks": [],
         "backfills": [BACKFILL],
     }),
-    (["plan"], 3, {"version": "int", "made_at": "int", "places": [PLANNED]}),
+    (["plan"], 3, {"version": "int", "made_at": "int", "places": [PLANNED], "remarks": []}),
     (["compare"], 3, {"differences": "int", "parked": "int", "reviews": "int", "tables": [AGREEMENT]}),
     (["conflicts"], 0, {"items": [CONFLICT], "total": "int"}),
     (["parked", "list"], 0, {"items": [PARKED], "total": "int"}),

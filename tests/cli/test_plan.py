@@ -136,10 +136,18 @@ def test_a_plan_says_what_becomes_of_each_row_and_writes_nothing(full: Path) -> 
     ((refused, count),) = debtors["refused"].items()
     assert (count, "longer than 12" in refused) == (1, True)
     assert plan["clerks"]["create"] == 2
+    execute(full / "erp.db", "insert into clerks values (7, 11, 'Ann')")
+    assert "contact: no match rule in the dictionary, so each row counts as new" in concord(full, "plan").output
+    rule = 'match = [{ fields = ["account", "name"] }]\n[entities.contact.fields]'
+    (full / "dictionary.toml").write_text(
+        DICTIONARY.replace("[entities.contact.fields]", f"[entities.contact]\n{rule}")
+    )
+    again = planned(full)
+    assert (again["clerks"]["create"], again["clerks"]["linked"], again["people"]["create"]) == (1, 1, 0)
     told = concord(full, "plan").output
     assert "becomes" in told
     assert "1 row matches several records" in told
-    assert "8 rows would be created, 2 rows changed; nothing was written" in told
+    assert "7 rows would be created, 2 rows changed; nothing was written" in told
 
 
 def test_the_first_sync_does_what_was_planned(full: Path) -> None:

@@ -522,6 +522,12 @@ fields = { plate = { type = "text" } }
         ('[entities.account.fields]\nstreet = { owner = "erp" }', "group 'address' has another owner"),
         ('[entities.account]\nmatch = [{ fields = ["emial"] }]', "did you mean 'email'?"),
         ('[entities.account]\nmatch = [{ fields = ["email"], normalise = ["mail"] }]', "did you mean 'email'?"),
+        ('[entities.site]\nmatch = [{ fields = ["account", "name"], optional = ["nam"] }]', "did you mean 'name'?"),
+        (
+            '[entities.site]\nmatch = [{ fields = ["name"], optional = ["name"] }]',
+            "at least one field must say something",
+        ),
+        ('[entities.site]\nmatch = [{ fields = ["account"], normalise = ["text"] }]', "'account' is no text"),
         ("[entities.account]\nfoo = 1", "unknown key 'foo'"),
     ],
 )

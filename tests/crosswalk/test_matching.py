@@ -52,6 +52,19 @@ def test_keys_carry_the_number_of_their_rule_and_need_all_fields() -> None:
     assert keys(record()) == ()
 
 
+def test_what_a_rule_leaves_open_may_say_nothing_and_is_then_the_same() -> None:
+    entity = load_dictionary("service").entity("price")
+    assert entity is not None
+    keys = match_keys(entity)
+
+    def record(**values: Any) -> CanonicalRow:
+        return tuple(values.get(field.name) for field in entity.fields)
+
+    assert keys(record(item=7)) == keys(record(item=7, price_list=ABSENT)) == ("1:7\x1f\x1f\x1f\x1f",)
+    assert keys(record(item=7, price_list="Retail")) == ("1:7\x1f\x1fretail\x1f\x1f",) != keys(record(item=7))
+    assert keys(record(price_list="Retail")) == ()
+
+
 @given(value=st.text(max_size=40))
 def test_normalising_twice_changes_nothing_and_nothing_raises(value: str) -> None:
     for rule in ("email", "phone", "text", "tax", "postal", "exact"):
