@@ -51,9 +51,17 @@ def _in(c: TypedCompiler, node: exp.In) -> Part:
     if len(present) == len(members) and not any(member.is_nullable for member in members):
         inside = ", ".join(member.code for member in members)
         return c.strictly(Kind.BOOLEAN, [value], lambda v: f"({v[0]} in ({inside},))")
-    name = c.names.bind(_is_member)
-    rest = ", ".join(member.code for member in members)
-    return Part(c.strict([value], lambda v: f"{name}({v[0]}, {rest})"), Kind.BOOLEAN)
+    # One after the other: a member that cannot be computed does not matter behind the one that is equal.
+    names = [c.temporary() for _ in present]
+    pairs = list(zip(names, present, strict=True))
+    nulls = [f"{name} is None" for name, member in pairs if member.is_nullable]
+    nulls += ["True"] * (len(present) < len(members))
+
+    def looked_for(values: list[str]) -> str:
+        looks = "".join(f"True if ({name} := {member.code}) == {values[0]} else " for name, member in pairs)
+        return f"({looks}None if {' or '.join(nulls)} else False)"
+
+    return Part(c.strict([value], looked_for), Kind.BOOLEAN)
 
 
 def _between(c: TypedCompiler, node: exp.Between) -> Part:
@@ -127,12 +135,6 @@ def _greatest(c: TypedCompiler, node: exp.Expr) -> Part:
     function = _greatest_of if isinstance(node, exp.Greatest) else _least_of
     code = f"{c.names.bind(function)}({', '.join(part.code for part in parts)})"
     return Part(code, kind, all(part.is_nullable for part in parts))
-
-
-def _is_member(value: Any, *members: Any) -> bool | None:
-    if any(member is not None and member == value for member in members):
-        return True
-    return None if any(member is None for member in members) else False
 
 
 def _greatest_of(*values: Any) -> Any:

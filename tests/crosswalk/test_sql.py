@@ -149,6 +149,8 @@ def test_typed_expression_gives_what_postgres_gives(kind: str, postgres: psycopg
         ("lower(a)", {"a": "\u0130\u03a3\u00df"}),
         ("n between m and null", {"n": "1", "m": "2"}),
         ("n not in (2, null)", {"n": "1"}),
+        ("a in (a, substring(a from 1 for cast(n as integer)))", {"a": "x", "n": "-2"}),
+        ("a in (b, null, a)", {"a": "{0}", "b": "{1}"}),
         ("at at time zone 'Europe/Berlin'", {"at": "2023-10-29 01:30:00+00"}),
         ("ts at time zone 'Europe/Berlin'", {"ts": "2023-10-29 02:30:00"}),
         ("ts at time zone 'Europe/Berlin'", {"ts": "2024-03-31 02:30:00"}),
