@@ -439,15 +439,19 @@ class _Changes:
             )
         if not self.inserts:
             return []
-        columns = tuple(self.inserts[0][1])
-        assigned = next((name for name in key if name not in columns), None)
-        rows = [tuple(row[name] for name in columns) for _, row in self.inserts]
-        write = self._write(place, WriteKind.INSERT, columns, rows, [rid for rid, _ in self.inserts])
-        # What `where` fixes is set in a row that is there too: it is ours, and took no part any more (a user had marked
-        # it as deleted).
-        write.assigned = assigned
-        result = await inner.write(write)
-        return list(result.keys)
+        # One that is written anew under another key brings columns along that a new one does not have.
+        by_columns: dict[tuple[str, ...], list[int]] = {}
+        for n, (_, row) in enumerate(self.inserts):
+            by_columns.setdefault(tuple(sorted(row)), []).append(n)
+        made: dict[int, str] = {}
+        for columns, numbers in by_columns.items():
+            rows = [tuple(self.inserts[n][1][name] for name in columns) for n in numbers]
+            write = self._write(place, WriteKind.INSERT, columns, rows, [self.inserts[n][0] for n in numbers])
+            # What `where` fixes is set in a row that is there too: it is ours, and took no part any more (a user had
+            # marked it as deleted).
+            write.assigned = next((name for name in key if name not in columns), None)
+            made |= zip(numbers, (await inner.write(write)).keys, strict=False)
+        return [made[n] for n in sorted(made)]
 
     def _write(
         self, place: str, kind: WriteKind, columns: tuple[str, ...], rows: list[WireRow], rids: list[int]

@@ -333,5 +333,11 @@ def test_a_link_whose_value_is_in_its_key_is_written_anew(trouble: Trouble) -> N
     trouble.wait(lambda: trouble.ask("crm", area) == [("south", "2020")], "the same row of another area")
     trouble.run("crm", "update account_area set area = 'east' where area = 'south'")
     trouble.wait_row("erp", "select 1 from client where title = 'Area' and area = 'east'")
+    # Of two that are delivered together one has a row already, with more in it than a new one.
+    trouble.run("crm", "update account_area set since = '2021' where area = 'east'")
+    trouble.run("erp", "insert into client (title) values ('Area too')")
+    trouble.run("erp", "update client set area = 'west' where title like 'Area%'", rows=2)
+    west = "select since from account_area where area = 'west' order by since is null"
+    trouble.wait(lambda: trouble.ask("crm", west) == [("2021",), (None,)], "both in the west")
     trouble.run("erp", "update client set area = null where title = 'Area'")
     trouble.wait(lambda: trouble.ask("crm", area) == [], "no area")
