@@ -183,6 +183,9 @@ def _rounded(c: MysqlCompiler, node: exp.Expr) -> Part:
     if not -SCALE_MAX <= decimals <= SCALE_MAX:
         raise SqlProblem(f"up to {SCALE_MAX} decimals are computed with here")
     if part.kind in WHOLE:
+        if decimals > 0 and not isinstance(node.this.unnest(), (exp.Column, exp.Literal)):
+            # What is chosen between signed and unsigned numbers is a decimal to MariaDB, and gets them.
+            raise SqlProblem(f"{function_name(node)} to decimals of what is whole: leave the number of them out")
         decimals = min(decimals, 0)
     number = Part(str(decimals), Kind.INTEGER, is_nullable=False)
     kind = Kind.DECIMAL if part.kind is Kind.DECIMAL else Kind.INTEGER
