@@ -46,6 +46,12 @@ _IDENTITY_TABLE: Final = """create table if not exists {identity} (
 ) engine = InnoDB;"""
 
 
+def _marker_text(connection: Connection, marker: str) -> str:
+    for hub, seq in connection.rows(f"select hub_id, seq from {marker} where id = 1"):
+        return f", which says hub {hub}, seq {seq}" if hub is not None else ""
+    return ""
+
+
 class MysqlSystem:
     """See `engine.ports.System`."""
 
@@ -78,7 +84,12 @@ class MysqlSystem:
         def carry_out(connection: Connection) -> tuple[Step, ...]:
             there = read_shapes(connection, self._config.database, OUR_TABLES)
             names = {name: quoted_table(name, self._config.database) for name in there}
-            steps = tuple(Step(summary=f"drop table {name}", sql=f"drop table {at};") for name, at in names.items())
+            # What the marker said is wanted if the same hub is to take the system back.
+            said = {MARKER: _marker_text(connection, names[MARKER])} if MARKER in names else {}
+            steps = tuple(
+                Step(summary=f"drop table {name}{said.get(name, '')}", sql=f"drop table {at};")
+                for name, at in names.items()
+            )
             return _run(connection, steps)
 
         async with session(self._site, self._config) as opened:

@@ -135,8 +135,11 @@ async def test_every_marker_is_a_change_that_the_log_shows(world: World) -> None
 
 
 async def test_set_up_is_asked_for_where_it_is_missing(world: World) -> None:
-    await world.system.teardown()
+    async with world.session("t") as session, session.delivery(7):
+        pass
+    steps = await world.system.teardown()
 
+    assert f"drop table concord_marker, which says hub {HUB}, seq 7" in [step.summary for step in steps]
     with pytest.raises(TargetUnready):
         async with world.target.open(("t",)):
             pass
