@@ -22,6 +22,7 @@ from engine.hub.transaction import HubTransaction
 from engine.model.change import Batch, Chunk
 from engine.model.position import Position
 from engine.model.record import Entry
+from engine.model.table import Shape
 from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.canonicalize import Canonicalizer
 from engine.pipeline.commit import Committer
@@ -280,18 +281,43 @@ class _Tries:
             return {error.message: len(self.creates) + len(self.changes)}
         counted: dict[str, int] = {}
         references = {n for n, _ in part.entity.references}
+        nothing = (None,) * len(part.entity.fields)
+        referring = {
+            column
+            for n in references
+            if writer.mask >> n & 1
+            for column in writer.update(1 << n, ["0"], [nothing]).columns
+            if column not in part.place.key
+        }
         for start in range(0, len(self.creates), TRIED_TOGETHER):
             group = self.creates[start : start + TRIED_TOGETHER]
             records = [_without(found.entry, references, len(part.entity.fields)) for found in group]
-            _count_problems(writer.insert([str(found.rid) for found in group], records), counted)
+            written = writer.insert([str(found.rid) for found in group], records)
+            _count_problems(written, counted)
+            self._count_nulls(written, shape, referring, counted)
         by_mask: dict[int, list[Found]] = {}
         for found in self.changes:
             mask = sum(1 << n for n in found.fields if n not in references) & writer.mask
             by_mask.setdefault(mask, []).append(found)
         for mask, group in by_mask.items():
             records = [_without(found.entry, references, len(part.entity.fields)) for found in group]
-            _count_problems(writer.update(mask, [found.key for found in group], records), counted)
+            written = writer.update(mask, [found.key for found in group], records)
+            _count_problems(written, counted)
+            self._count_nulls(written, shape, referring, counted)
         return counted
+
+    def _count_nulls(self, written: Written, shape: Shape, referring: set[str], counted: dict[str, int]) -> None:
+        """Nulls for columns that must not be null, where the database would not put anything else there."""
+        strict = [
+            (n, name)
+            for n, name in enumerate(written.columns)
+            if name not in referring and (column := shape.column(name)) is not None and not column.is_nullable
+        ]
+        for row in written.rows:
+            lacking = next((name for n, name in strict if row is not None and row[n] is None), None)
+            if lacking is not None:
+                message = f"table {shape.name}, column {lacking}: it must not be null, and the record says nothing"
+                counted[message] = counted.get(message, 0) + 1
 
 
 def _without(entry: Entry | None, references: set[int], count: int) -> CanonicalRow:
