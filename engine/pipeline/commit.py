@@ -12,8 +12,8 @@ from engine.errors import HubError
 from engine.hub.aside import Parked
 from engine.hub.transaction import HubTransaction
 from engine.model.births import mask_of
-from engine.model.change import DELETE, EventKind, TableEvent
-from engine.model.record import CHANGE, Entry
+from engine.model.change import DELETE, READ, EventKind, TableEvent
+from engine.model.record import CHANGE, PLACEHOLDER, Entry
 from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.astray import take_hits
 from engine.pipeline.backfill import note_page
@@ -156,7 +156,7 @@ class Committer:
         others = entity.concerned & ~bit
         # `alive` is no field like the others here: a record that comes or goes is worth a second look.
         contested = entity.contested(system) | 1 | unwritten(part, entity, system)
-        slow = Slow(self.topology, self.system, tx, seen_at_least)
+        slow = Slow(self.topology, self.system, tx, seen_at_least, is_read=rows.ops[:1] == bytearray([READ]))
         known = tx.load_keys(place, rows.keys)
         stale: dict[int, int] = {}
         records = resolve_references(tx, self.topology, rows, stale) if rows.references else rows.records
@@ -196,7 +196,8 @@ class Committer:
             entry = entries.get(rid) or slow.current(rid)
             values = entry.values
             held = entry.seq <= seen or (entry.origin == system and not entry.concerned & bit and entry.foreign <= seen)
-            if not held or rid in overlaid or rid in stretched or rid in undecided or rid in left:
+            is_plain = held and entry.kind != PLACEHOLDER
+            if not is_plain or rid in overlaid or rid in stretched or rid in undecided or rid in left:
                 slow.take(part, entity, rid, key, record, time, seen)
                 continue
             if record == values:

@@ -74,6 +74,27 @@ def candidates(tx: HubTransaction, entity: EntityPart, part: PlacePart, record: 
     return []
 
 
+def taken(tx: HubTransaction, entity: EntityPart, part: PlacePart, record: CanonicalRow) -> list[int]:
+    """Records that the row matches, by the first rule that finds any, and that another row of this place is linked to
+    already, as well as rows of other systems. One of the two rows may be a double, or the wrong one be linked."""
+    assert entity.match_keys is not None
+    keys = entity.match_keys(tuple(None if v is ABSENT else v for v in record))
+    found = tx.matches(part.entity.id, keys) if keys else {}
+    for key in keys:
+        fitting: set[int] = set()
+        for rid in found.get(key, ()):
+            means = tx.alias(rid)
+            entry = tx.current(means)
+            if entry is None or entry.value(ALIVE) is False or key not in entity.match_keys(entry.values):
+                continue
+            places = tx.rows("select p.system from link l join place p on p.id = l.place where l.rid = ?", (means,))
+            if any(system != part.system for (system,) in places):
+                fitting.add(means)
+        if fitting:
+            return sorted(fitting)
+    return []
+
+
 def _has_row(tx: HubTransaction, part: PlacePart, rid: int, seen: int) -> bool:
     linked = tx.linked_by(part.id, rid)
     return linked is not None and linked[1] <= seen

@@ -18,7 +18,7 @@ from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.again import append_again
 from engine.pipeline.astray import leave_key
 from engine.pipeline.doubles import Doubles
-from engine.pipeline.identify import candidates
+from engine.pipeline.identify import candidates, taken
 from engine.pipeline.resolve import NEVER, Decisions, History, Rules, resolve, seen_of
 from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology, unwritten
 from engine.ports import Deletes
@@ -30,10 +30,16 @@ this seq."""
 
 class Slow:
     """Works on one hub transaction for one source, up to `finish`. `conflicts` and `reviews` count what it records.
-    `seen_at_least`: as in `Segment`."""
+    `seen_at_least`: as in `Segment`. `is_read`: the rows were read, not changed: which came first says nothing."""
 
     def __init__(
-        self, topology: Topology, system: SystemPart, tx: HubTransaction, seen_at_least: int | None = None
+        self,
+        topology: Topology,
+        system: SystemPart,
+        tx: HubTransaction,
+        seen_at_least: int | None = None,
+        *,
+        is_read: bool = False,
     ) -> None:
         self.topology = topology
         self.system = system
@@ -41,6 +47,7 @@ class Slow:
         self.conflicts = 0
         self.reviews = 0
         self._seen_at_least = seen_at_least
+        self._is_read = is_read
         self._doubles = Doubles(tx, topology)
         self._gone: set[tuple[int, str]] = set()
         """Places and keys of rows that were deleted."""
@@ -74,11 +81,13 @@ class Slow:
             return
         entry = self.current(rid)
         if entry.kind == PLACEHOLDER and entity.match_keys is not None:
-            found = candidates(tx, entity, part, record, self._seen_when_new(seen))
-            if len(found) == 1:
+            found, is_sure = self._matched(part, entity, record, seen)
+            if is_sure:
                 tx.set_alias(rid, found[0])
                 self._adopt(part, entity, found[0], key, record, time, seen)
                 return
+            if found:
+                self._ask(part, key, rid, found)
         self.apply(entity, rid, self._said(part, entity, entry, record), time, seen)
 
     def _said(self, part: PlacePart, entity: EntityPart, entry: Entry, record: CanonicalRow) -> dict[int, Value]:
@@ -109,8 +118,8 @@ class Slow:
     ) -> None:
         """A row whose key was never seen: the record it matches, or a new one; several matches wait for a person."""
         tx = self.tx
-        found = candidates(tx, entity, part, record, self._seen_when_new(seen)) if entity.match_keys is not None else []
-        if len(found) == 1:
+        found, is_sure = self._matched(part, entity, record, seen)
+        if is_sure:
             self._adopt(part, entity, found[0], key, record, time, seen)
             return
         seq = tx.last_seq + 1
@@ -121,12 +130,27 @@ class Slow:
         tx.link(part.id, key, seq)
         self.remember_matches(entity, seq, values)
         if found:
-            tx.write(
-                "insert into review (system, place, key, rid, candidates, created_at) values (?, ?, ?, ?, ?, ?)",
-                (self.system.id, part.id, key, seq, msgspec.msgpack.encode(found), tx.clock.now()),
-            )
-            tx.undecided.add(seq)
-            self.reviews += 1
+            self._ask(part, key, seq, found)
+
+    def _matched(self, part: PlacePart, entity: EntityPart, record: CanonicalRow, seen: int) -> tuple[list[int], bool]:
+        """Records that a row may be, and whether it is the first of them for sure."""
+        if entity.match_keys is None:
+            return [], False
+        found = candidates(self.tx, entity, part, record, self._seen_when_new(seen))
+        if not found and self._is_read:
+            # Of what was changed it is known that its users made it another one; here one row came before the other.
+            return taken(self.tx, entity, part, record), False
+        return found, len(found) == 1
+
+    def _ask(self, part: PlacePart, key: str, rid: int, candidates: list[int]) -> None:
+        """Which record it is a person decides; until then it goes to nobody."""
+        tx = self.tx
+        tx.write(
+            "insert into review (system, place, key, rid, candidates, created_at) values (?, ?, ?, ?, ?, ?)",
+            (self.system.id, part.id, key, rid, msgspec.msgpack.encode(candidates), tx.clock.now()),
+        )
+        tx.undecided.add(rid)
+        self.reviews += 1
 
     def _note_doomed(self, rid: int, means: int, record: CanonicalRow, time: int, seen: int) -> None:
         """Somebody wrote to a row that is one too many and about to be deleted: what it said is kept on record."""

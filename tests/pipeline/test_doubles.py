@@ -1,7 +1,7 @@
 """Goal: thousands of rows that are one too many cost one look through the journal, and only through its end.
 
 Method: a hub whose journal is long before the first of them; whoever refers to one is found, whatever number it means.
-A key that comes again is told from one that a user's row has.
+A key that comes again is told from one that a user's row has; rows are matched whatever came before them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ import pytest
 
 from engine.hub.sqlite import memory_hub
 from engine.hub.transaction import HubTransaction
+from engine.model.change import INSERT, READ
 from engine.model.entity import ALIVE
 from engine.model.record import AGAIN, CHANGE, Entry
+from engine.pipeline.canonicalize import PlaceRows
+from engine.pipeline.commit import Committer, Counts
 from engine.pipeline.doubles import Doubles
 from engine.pipeline.enroll import Enrolment, enroll
+from engine.pipeline.identify import add_placeholder
 from engine.pipeline.settle import NewLinks, add_links
+from engine.pipeline.topology import Topology
 from engine.ports import KeyRule
 from engine.testing.kits import ACCOUNT, KITS, PART, SITE
 from engine.testing.mapping import PlainPlace
@@ -113,5 +118,78 @@ def test_the_key_of_a_deleted_row_that_the_database_gives_again_is_that_of_the_n
             assert tx.keys_of(part.id, [old]) == {}
         else:
             assert (linked, again, tx.load_keys(part.id, ["2"])) == ([[]], [old], {"2": old})
+
+    hub.transact_now(work)
+
+
+def _two_systems(tx: HubTransaction, hub_id: str) -> Topology:
+    systems = [Enrolment(name=kit.name, mapping=kit.mapping(), is_source=True, is_target=True) for kit in KITS]
+    return enroll(tx, hub_id, (ACCOUNT, SITE, PART), systems)
+
+
+def _known(tx: HubTransaction, topology: Topology, system: str, key: str, email: str) -> int:
+    """An account with a row in one system."""
+    part = next(part for part in topology.named(system).places if part.entity.name == "account")
+    seq = tx.last_seq + 1
+    fields = (True, email, *[None] * 6)
+    tx.append(Entry(seq, seq, ACCOUNT_ID, part.system, 0, 3, 0, 0, CHANGE, 0, fields))
+    tx.link(part.id, key, seq)
+    entity = topology.entities[ACCOUNT_ID]
+    assert entity.match_keys is not None
+    tx.add_match_keys(ACCOUNT_ID, entity.match_keys(fields), seq)
+    return seq
+
+
+def _arrive(tx: HubTransaction, topology: Topology, key: str, email: str, op: int) -> Counts:
+    """A row of the CRM's, read or entered when it has seen everything."""
+    crm = topology.named("crm")
+    part = next(part for part in crm.places if part.entity.name == "account")
+    rows = PlaceRows(
+        part=part, ops=bytearray([op]), times=[1], keys=[key], records=[(True, email, *[None] * 6)], references=(),
+        mask=0xFF, old_keys={}, problems={}, documents={},
+    )  # fmt: skip
+    counts = Counts()
+    Committer(topology, crm).take_rows(tx, rows, tx.last_seq, counts)
+    return counts
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_row_that_was_referred_to_before_it_came_is_matched_like_any_other(many: bool) -> None:
+    hub = memory_hub(WorldClock())
+
+    def work(tx: HubTransaction) -> None:
+        topology = _two_systems(tx, hub.hub_id)
+        part = next(part for part in topology.named("crm").places if part.entity.name == "account")
+        rids = [_known(tx, topology, "erp", str(n), "a@a.example") for n in range(1 + many)]
+        placeholder = add_placeholder(tx, part, "50")
+        # Behind a delivery that the CRM has seen, the placeholder counts as known to it.
+        counts = _arrive(tx, topology, "50", "a@a.example", INSERT)
+        if many:
+            assert counts.reviews == 1
+            assert tx.undecided == {placeholder}
+            assert [e.concerned for e in tx.entries_behind(placeholder)] == [0]
+        else:
+            assert tx.alias(placeholder) == rids[0]
+            assert tx.load_keys(part.id, ["50"]) == {"50": rids[0]}
+
+    hub.transact_now(work)
+
+
+@pytest.mark.parametrize(("op", "is_shared", "reviews"), [
+    (READ, True, 1), (INSERT, True, 0), (READ, False, 0),
+])  # fmt: skip
+def test_a_second_row_that_is_read_for_a_record_waits_for_a_person(op: int, is_shared: bool, reviews: int) -> None:
+    hub = memory_hub(WorldClock())
+
+    def work(tx: HubTransaction) -> None:
+        topology = _two_systems(tx, hub.hub_id)
+        rid = _known(tx, topology, "crm", "1", "a@a.example")
+        if is_shared:
+            erp = next(part for part in topology.named("erp").places if part.entity.name == "account")
+            tx.link(erp.id, "9", rid)
+        counts = _arrive(tx, topology, "2", "a@a.example", op)
+        assert counts.reviews == reviews
+        (new,) = tx.entries_behind(rid)
+        assert (new.rid in tx.undecided, new.concerned != 0) == (bool(reviews), not reviews)
 
     hub.transact_now(work)
