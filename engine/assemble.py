@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from crosswalk.dictionary import Dictionary
 from crosswalk.mapping import SystemMapping, load_mapping
+from crosswalk.workflow import Workflows, load_workflows
 from engine.config.model import Config, SystemConfig
 from engine.daemon import Daemon
 from engine.errors import ConfigError, no_such
@@ -19,6 +20,7 @@ from engine.hub.transaction import HubTransaction
 from engine.lanes import Member
 from engine.needs import Shapes, unkept
 from engine.owners import chosen_dictionary, ownerless, unplayed_owners
+from engine.pipeline.derive import Deriver
 from engine.pipeline.enroll import Enrolment, enroll, forget_absent_sources
 from engine.pipeline.join_plan import plan_joins
 from engine.pipeline.joined_system import JoinedSystem, JoinedTarget
@@ -36,6 +38,7 @@ class Meaning:
 
     dictionary: Dictionary
     mappings: dict[str, SystemMapping]
+    workflows: Workflows | None = None
     remarks: tuple[Finding, ...] = ()
     """What is doubtful in the files, though it can be run."""
 
@@ -55,6 +58,13 @@ def load_meaning(config: Config) -> Meaning:
             )
         except ConfigError as error:
             problems.extend(error.problems or (str(error),))
+    workflows: Workflows | None = None
+    if config.workflows is not None:
+        try:
+            workflows = load_workflows(config.workflows)
+            workflows.bind({entity.name: entity for entity in dictionary.entities})
+        except ConfigError as error:
+            problems.extend(error.problems or (str(error),))
     if not problems:
         problems = ownerless(config, written, mappings)
     if not problems:
@@ -66,6 +76,7 @@ def load_meaning(config: Config) -> Meaning:
     return Meaning(
         dictionary=dictionary,
         mappings=mappings,
+        workflows=workflows,
         remarks=tuple(unplayed_owners(written, mapped, [roles.get(name) or name for name in names])),
     )
 
@@ -143,7 +154,11 @@ def make_topology(tx: HubTransaction, hub_id: str, config: Config, meaning: Mean
         )
         for system in config.systems
     ]
-    return enroll(tx, hub_id, meaning.dictionary.entities, enrolments)
+    topology = enroll(tx, hub_id, meaning.dictionary.entities, enrolments)
+    if meaning.workflows is None:
+        return topology
+    entities = {part.entity.name: part.entity for part in topology.entities.values()}
+    return replace(topology, workflows=meaning.workflows.bind(entities, is_partial=True))
 
 
 @asynccontextmanager
@@ -167,6 +182,7 @@ def register(hub: SqliteHub, config: Config, meaning: Meaning) -> Topology:
 
     def enrol(tx: HubTransaction) -> Topology:
         topology = make_topology(tx, hub.hub_id, config, meaning)
+        Deriver(topology).learn(tx)
         forget_absent_sources(tx, topology)
         return topology
 

@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from engine.commands import deciding, demo, governance, meaning, mending, plan, plugins, prepare, running, schema
+from engine.commands import (
+    deciding,
+    demo,
+    governance,
+    meaning,
+    mending,
+    plan,
+    plugins,
+    prepare,
+    running,
+    schema,
+    workflows,
+)
 from engine.commands.output import EXIT_HELP, Exit, say
 
 app = typer.Typer(
@@ -62,6 +74,7 @@ app.add_typer(plugins.plugins_app, name="plugins")
 app.command("dictionary")(meaning.dictionary)
 app.command("mapping")(meaning.mapping)
 app.command("flows")(governance.flows)
+app.command("workflows")(workflows.workflows)
 app.command("teardown")(prepare.teardown)
 
 

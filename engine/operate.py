@@ -18,6 +18,7 @@ from engine.model.record import Entry, Value, bits
 from engine.model.table import Shape
 from engine.pipeline.again import append_again
 from engine.pipeline.backfill import copy_anew, order_backfill
+from engine.pipeline.derive import Deriver
 from engine.pipeline.gather import document
 from engine.pipeline.settle import has_left, retry
 from engine.pipeline.shapes import know
@@ -52,7 +53,10 @@ _decode_wish = msgspec.msgpack.Decoder(Wish).decode
 def carry_out(tx: HubTransaction, topology: Topology, wish: Wish, actor: str) -> str:
     """Do it and say in a sentence what was done. Raises `Unknown` when there is no such thing, `NotNow` when it cannot
     be done as things are."""
+    first = tx.last_seq
     answer = ACTIONS[wish.action](tx, topology, wish)
+    if topology.workflows:
+        Deriver(topology).derive(tx, first, only_known=True)
     tx.mark_boundary()
     tx.write(
         "insert into audit (at, actor, action, detail) values (?, ?, ?, ?)",

@@ -24,6 +24,7 @@ from engine.commands.prepare import DEFAULT, ConfigOption, JsonOption
 if TYPE_CHECKING:
     from engine.hub.transaction import HubTransaction
     from engine.pipeline.topology import Topology
+    from engine.views.records import HistoryRow
     from engine.views.waiting import ParkedRow
 
 ALIVE_NAME = "alive"
@@ -292,7 +293,7 @@ def explain(
         "history",
         ("seq", "when", "field", "system", "what", "value", "instead of"),
         [
-            (h.seq, time_text(h.time), h.field, h.system, "set" if h.kind == "set" else f"lost ({h.rule})",
+            (h.seq, time_text(h.time), h.field, h.system, _what(h),
              _field_value(h.field, h.value), _field_value(h.field, h.replaced))
             for h in found.history
         ],
@@ -300,6 +301,12 @@ def explain(
     )  # fmt: skip
     for row in found.parked:
         say(f"parked {row.id} at {row.system}: {row.message}")
+
+
+def _what(row: HistoryRow) -> str:
+    if row.kind != "set":
+        return f"lost ({row.rule})"
+    return "set" if row.because is None else f"set, following record {row.because}"
 
 
 def _stamp(stamp: tuple[str, int, int] | None) -> tuple[object, object, object]:

@@ -12,6 +12,7 @@ import msgspec
 from crosswalk.dictionary import shipped_dictionaries
 from crosswalk.mapping import shipped_mappings
 from crosswalk.problems import Problems, convert_form, describe, near, read_toml
+from crosswalk.workflow import shipped_workflows
 from engine.config.model import Config, HubConfig, Mode, SystemConfig, SystemForm
 from engine.errors import ConfigError, PluginError
 from engine.plugin import Plugin, Site, load_plugin
@@ -28,6 +29,7 @@ DEFAULT_FILE = "concord.toml"
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dictionary: str = "service"
+    workflows: str | None = None
     owners: Any = {}
     hub: Any = {}
     systems: Any = {}
@@ -50,6 +52,7 @@ def load_config(file: Path) -> Config:
     directory = file.resolve().parent
     dictionary = _dictionary(document.dictionary, directory, problems)
     owners = _owners(document.owners, problems)
+    workflows = None if document.workflows is None else _workflows(document.workflows, directory, problems)
     systems = _systems(document.systems, directory, directory / hub.path, problems)
     problems.raise_if_any("configuration")
     return Config(
@@ -57,6 +60,7 @@ def load_config(file: Path) -> Config:
         hub=directory / hub.path,
         retention_days=hub.retention_days,
         dictionary=dictionary,
+        workflows=workflows,
         owners=owners,
         systems=tuple(systems),
     )
@@ -73,6 +77,20 @@ def _dictionary(named: str, directory: Path, problems: Problems) -> str | Path:
             ("dictionary",), f"no dictionary {named!r} is shipped{near(named, shipped)}; a file of yours ends in .toml"
         )
     return named
+
+
+def _workflows(named: str, directory: Path, problems: Problems) -> str | Path:
+    """The name of shipped ones, or a file."""
+    shipped = shipped_workflows()
+    if named in shipped:
+        return named
+    if not named.endswith(".toml"):
+        problems.add(
+            ("workflows",), f"no workflows {named!r} are shipped{near(named, shipped)}; a file of yours ends in .toml"
+        )
+    else:
+        _expect_file(directory / named, ("workflows",), problems)
+    return directory / named
 
 
 def _mapping(named: str, directory: Path, path: tuple[str, ...], problems: Problems) -> str | Path:

@@ -77,6 +77,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     hub: Path
     retention_days: float
     dictionary: str | Path
+    workflows: str | Path | None
+    """Shipped ones by name, or a file."""
     owners: dict[str, str | dict[str, str]]
     """Other owners than the dictionary's: entity → role, or entity → field → role."""
     systems: tuple[SystemConfig, ...]

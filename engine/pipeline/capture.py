@@ -24,6 +24,7 @@ from engine.pipeline.canonicalize import (
 )
 from engine.pipeline.commit import Committer, Counts
 from engine.pipeline.copies import Copies
+from engine.pipeline.derive import Deriver
 from engine.pipeline.joined import Joiner
 from engine.pipeline.pace import keep_pace
 from engine.pipeline.signals import Signals
@@ -205,6 +206,9 @@ def replay_parked(tx: HubTransaction, topology: Topology, system: SystemPart, sh
             for rows in canonicalizer.place_rows({part.place.table: table}):
                 if rows.part is part:
                     committer.take_rows(tx, rows, seen, counts)
+    if topology.workflows:
+        # Whether a row that was set aside had just changed then, nobody knows any more; that a record has, is certain.
+        Deriver(topology).derive(tx, first, only_known=True)
     if tx.last_seq > first:
         tx.mark_boundary()
     counts.entries = tx.last_seq - first

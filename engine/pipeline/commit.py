@@ -19,6 +19,7 @@ from engine.pipeline.astray import take_hits
 from engine.pipeline.backfill import note_page
 from engine.pipeline.bulk import Arrived, take_changes, take_newcomers
 from engine.pipeline.canonicalize import CanonicalBatch, Canonicalizer, CanonicalSegment, PlaceRows
+from engine.pipeline.derive import Deriver
 from engine.pipeline.echoes import take_echoes
 from engine.pipeline.identify import resolve_references
 from engine.pipeline.joined import RawRows, note_copied
@@ -61,6 +62,7 @@ class Committer:
         self.topology = topology
         self.system = system
         self._canonicalizer = canonicalizer
+        self._deriver = Deriver(topology) if topology.workflows else None
 
     def commit(self, tx: HubTransaction, batch: CanonicalBatch) -> Counts:
         """Write everything in `batch` into the hub, its position included."""
@@ -81,6 +83,9 @@ class Committer:
                 raise _unknown_delivery(self.system, segment.seen_at_read, cursor)
             segment.rows = self._in_order([*segment.rows, *self._put_together(tx, segment.raw)])
             self._segment(tx, segment, seen if segment.seen_at_read is None else segment.seen_at_read, counts)
+        # What a first copy shows has not just happened.
+        if self._deriver is not None and not batch.done and not batch.copied:
+            self._deriver.derive(tx, first, only_known=batch.backfill is not None)
         for place, last_key, rows in batch.done:
             tx.write(
                 "insert into snapshot (place, last_key, is_done, rows_read) values (?1, ?2, ?3, ?4) on conflict (place)"

@@ -12,6 +12,7 @@ from engine.model.entity import Entity
 from engine.model.record import bits
 from engine.pipeline.join_plan import JoinPlan, plan_joins
 from engine.ports import Mapping, MatchKeys, Place
+from engine.workflow import Workflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,7 @@ class Topology:
     systems: dict[int, SystemPart]
     entities: dict[int, EntityPart]
     places: dict[int, PlacePart] = field(init=False)
+    workflows: tuple[Workflow, ...] = ()
     clock_skew: int = 5 * 60 * 1_000_000
 
     def __post_init__(self) -> None:

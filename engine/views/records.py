@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -26,6 +26,8 @@ class HistoryRow(msgspec.Struct, kw_only=True):
     value: Value
     replaced: Value = None
     rule: str | None = None
+    because: int | None = None
+    """The record that it follows from, where a workflow set it."""
 
 
 @dataclass(slots=True)
@@ -85,10 +87,11 @@ def explain(tx: HubTransaction, topology: Topology, rid: int, field: str | None 
     entry = tx.current(rid)
     assert entry is not None
     names, fields = system_names(tx), field_names(tx, entry.entity)
+    followed = _followed(tx)
     entity: str = tx.rows("select name from entity where id = ?", (entry.entity,))[0][0]
     if field is not None and field not in fields:
         raise no_such("field", field, fields, f"of entity {entity}")
-    history = [row for row in _history(tx, entry, names, fields) if field is None or row.field == field]
+    history = [row for row in _history(tx, entry, names, fields, followed) if field is None or row.field == field]
     rows: list[tuple[str, str, str]] = []
     for part in topology.systems.values():
         for place in part.places_of(entry.entity):
@@ -99,7 +102,8 @@ def explain(tx: HubTransaction, topology: Topology, rid: int, field: str | None 
     for n, name in enumerate(fields):
         stamp = entry.stamp(n)
         if stamp is not None:
-            set_by[name] = (names[stamp.origin], stamp.time, stamp.seq)
+            by = followed(stamp.seq)
+            set_by[name] = (by[0] if by else names[stamp.origin], stamp.time, stamp.seq)
     return Explanation(
         record=rid,
         entity=entity,
@@ -111,7 +115,21 @@ def explain(tx: HubTransaction, topology: Topology, rid: int, field: str | None 
     )
 
 
-def _history(tx: HubTransaction, entry: Entry, names: dict[int, str], fields: list[str]) -> Iterator[HistoryRow]:
+Followed = Callable[[int], tuple[str, int] | None]
+"""The workflow that wrote a journal entry, and the record that it follows from."""
+
+
+def _followed(tx: HubTransaction) -> Followed:
+    def find(seq: int) -> tuple[str, int] | None:
+        found = tx.rows("select workflow, cause from followed where seq = ?", (seq,))
+        return (f"workflow {found[0][0]}", found[0][1]) if found else None
+
+    return find
+
+
+def _history(
+    tx: HubTransaction, entry: Entry, names: dict[int, str], fields: list[str], followed: Followed
+) -> Iterator[HistoryRow]:
     chain: list[Entry] = []
     step: Entry | None = entry
     while step is not None:
@@ -122,6 +140,7 @@ def _history(tx: HubTransaction, entry: Entry, names: dict[int, str], fields: li
         before = chain[n + 1] if n + 1 < len(chain) else None
         if version.kind != CHANGE:
             continue
+        by = followed(version.seq)
         for index in bits(version.mask):
             replaced = before.value(index) if before is not None else None
             if replaced == version.value(index):
@@ -130,7 +149,8 @@ def _history(tx: HubTransaction, entry: Entry, names: dict[int, str], fields: li
             found.append(
                 HistoryRow(
                     seq=version.seq, time=version.time, field=fields[index], kind="set",
-                    system=names[version.origin], value=version.value(index), replaced=replaced,
+                    system=by[0] if by else names[version.origin], value=version.value(index), replaced=replaced,
+                    because=by[1] if by else None,
                 )
             )  # fmt: skip
     for conflict in conflicts(tx, record=entry.rid, limit=0):

@@ -152,6 +152,7 @@ class Field:
     servers: Mapping[str, PostgresServer] = field(default_factory=lambda: {})
     """Of PostgreSQL systems that are not at `server`."""
     dictionary: str = DICTIONARY
+    workflows: str = ""
     shapes: Mapping[str, Shape] = field(default_factory=lambda: {})
     """Of systems that are not to have the usual one."""
     options: Mapping[str, str] = field(default_factory=lambda: {})
@@ -246,7 +247,10 @@ class Field:
 
     def configure(self, hub: str = "hub.sqlite") -> None:
         """Write concord.toml."""
-        config = ['dictionary = "dictionary.toml"', "[hub]", f'path = "{hub}"']
+        config = ['dictionary = "dictionary.toml"']
+        if self.workflows:
+            config.append(f'workflows = "{self.workflows}"')
+        config += ["[hub]", f'path = "{hub}"']
         for system in self.systems:
             config += [f"[systems.{system}]", f'mapping = "{system}.toml"']
             options = self.options.get(system, "")

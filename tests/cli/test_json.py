@@ -68,7 +68,7 @@ REVIEW = {
 }  # fmt: skip
 HISTORY = {
     "seq": "int", "time": "int", "field": "str", "kind": "str", "system": "str", "value": "bool", "replaced": None,
-    "rule": None,
+    "rule": None, "because": None,
 }  # fmt: skip
 RECORD: dict[str, Any] = {
     "record": "int", "entity": "str",
@@ -113,6 +113,7 @@ DOCUMENTS: list[tuple[list[str], int, dict[str, Any]]] = [
         "backfills": [BACKFILL],
     }),
     (["plan"], 3, {"version": "int", "made_at": "int", "places": [PLANNED], "remarks": []}),
+    (["workflows"], 0, {"workflows": []}),
     (["compare"], 3, {"differences": "int", "parked": "int", "reviews": "int", "tables": [AGREEMENT]}),
     (["conflicts"], 0, {"items": [CONFLICT], "total": "int"}),
     (["parked", "list"], 0, {"items": [PARKED], "total": "int"}),

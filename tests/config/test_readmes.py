@@ -26,7 +26,7 @@ COMMANDS = (ROOT / "engine/commands/README.md").read_text()
 def test_every_key_is_explained() -> None:
     hub = [f"hub.{field.encode_name}" for field in msgspec.structs.fields(HubConfig)]
     system = [f"systems.NAME.{field.encode_name}" for field in msgspec.structs.fields(SystemForm)]
-    for key in ("dictionary", *hub, *system):
+    for key in ("dictionary", "workflows", *hub, *system):
         assert f"| `{key}` |" in CONFIG, key
     for mode in Mode:
         assert f"`{mode.value}`:" in CONFIG, mode

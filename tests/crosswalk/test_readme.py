@@ -13,12 +13,15 @@ from crosswalk.dictionary import load_dictionary
 from crosswalk.lists import ELEMENTS
 from crosswalk.mapping import load_mapping
 from crosswalk.mapping_forms import FieldForm, JoinForm, TableForm
+from crosswalk.workflow import load_workflows
 from engine.model.entity import Type
 from engine.model.joined import joined_shape
 from tests.crosswalk.tables import dictionary, mapping, shape
 
 CHAPTER = (Path(__file__).parents[2] / "crosswalk/README.md").read_text()
-MAPPING, JOINS, LISTS, SETTINGS, CONFIGURATION, DICTIONARY = re.findall(r"```toml\n(.*?)```", CHAPTER, re.DOTALL)
+MAPPING, JOINS, LISTS, SETTINGS, CONFIGURATION, DICTIONARY, WORKFLOWS = re.findall(
+    r"```toml\n(.*?)```", CHAPTER, re.DOTALL
+)
 CUSTOMERS = shape(
     "public.customers",
     "id uuid notnull",
@@ -88,6 +91,15 @@ def test_the_settings_load(tmp_path: Path) -> None:
         settings=given,
     ).places  # fmt: skip
     assert (place.block.constants, place.block.touched) == ({"company_id": 3}, {"updated_by": "concord"})
+
+
+def test_the_workflow_loads_and_is_among_those_that_ship(tmp_path: Path) -> None:
+    file = tmp_path / "workflows.toml"
+    file.write_text(WORKFLOWS)
+    entities = {entity.name: entity for entity in load_dictionary("service").entities}
+    (told,) = load_workflows(file).bind(entities)
+    assert [make.name for make in told.makes] == ["work_order", "part_line", "opportunity"]
+    assert told.name in [workflow.name for workflow in load_workflows("service").bind(entities)]
 
 
 def test_the_dictionary_loads(tmp_path: Path) -> None:
