@@ -190,7 +190,8 @@ def test_interrupts_stop_at_once_also_where_it_has_nearly_stopped(running: Runni
 
 
 def test_a_hub_of_an_older_version_is_told_and_the_daemon_brings_it_up_to_date(agreed: Path) -> None:
-    for table in ("joined_link", "joined_row", "joined_index", "joined_table", "shape", "backfill"):
+    workflows = ("underived", "child_index", "child", "followed", "begun", "derived")
+    for table in (*workflows, "joined_link", "joined_row", "joined_index", "joined_table", "shape", "backfill"):
         execute(agreed / "hub.sqlite", f"drop table {table}")
     execute(agreed / "hub.sqlite", "pragma user_version = 6")
     told = concord(agreed, "status")

@@ -53,10 +53,13 @@ async def test_rows_to_verify_come_as_echoes_of_their_delivery(world: World) -> 
     async with world.feed("t", "u", verify=frozenset({"t"})) as feed:
         batches = await drain(feed, end)
 
-    first, second = segments_of(batches)
-    assert (first.seen, second.seen) == (3, 4)
+    # Where a batch ends behind the first delivery, what comes in the next one has no marker before it there.
+    first, *between, second = segments_of(batches)
+    assert (first.seen, [segment.seen for segment in between], second.seen) in ((3, [], 4), (3, [None], 4))
     assert {name: rows.rows for name, rows in first.echoes.items()} == {"t": [("1", "ours")]}
-    assert first.tables["t"].rows == [("2", "user")]
+    assert [row for segment in (first, *between) if "t" in segment.tables for row in segment.tables["t"].rows] == [
+        ("2", "user")
+    ]
     assert bytes(second.echoes["t"].ops) == b"UD"
     assert list(second.echoes["t"].old) == [0]
     assert sum(batch.rows_echoed for batch in batches) == 6
