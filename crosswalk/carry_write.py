@@ -220,8 +220,9 @@ def _integer_between(low: int, high: int, text: Any) -> int:
 
 
 def _float_wire(digits: int, text: str) -> str:
+    # Spelt as the column will spell it, so that an echo is compared by its text.
     convert.fit_float(text, digits)
-    return text
+    return convert.decimal_text(text, None)
 
 
 def _native_decimal(precision: int | None, scale: int | None, text: str) -> int | float:

@@ -499,6 +499,13 @@ def test_zero_point_one_in_a_float_column_is_one_tenth() -> None:
     assert read(0.1 + 0.2) == "0.30000000000000004"
 
 
+def test_a_float_column_gets_no_zeros_at_the_end() -> None:
+    _, write = both_ways("decimal", Form.TEXT, "double precision", {"round": 6})
+    assert (write("53.5413"), write("20")) == ("53.5413", "20")
+    _, write = both_ways("money", Form.TEXT, "double precision", {})
+    assert write("15.90") == "15.9"
+
+
 def test_a_zoned_timestamp_is_let_through_only_when_it_is_spelt_canonically() -> None:
     read, _ = both_ways("timestamp", Form.TEXT, "timestamptz", {})
     assert read("2024-02-29 13:05:00.25+00") == "2024-02-29 13:05:00.25+00"
