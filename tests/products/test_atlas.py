@@ -174,10 +174,51 @@ def test_dev(trouble: Trouble) -> None:
     for statement in DAY:
         wrote(trouble, "fsm", statement)
     trouble.wait_row("erp", "select 1 from purchase_order_line")
-    for entity in ("company","account","site","technician","item","asset","asset_condition","renewal","case","work_order","labour_line","part_line","cost_line","note","task","purchase_order","purchase_order_line", "survey"):
+    for entity in (
+        "company",
+        "account",
+        "site",
+        "technician",
+        "item",
+        "asset",
+        "asset_condition",
+        "renewal",
+        "case",
+        "work_order",
+        "labour_line",
+        "part_line",
+        "cost_line",
+        "note",
+        "task",
+        "purchase_order",
+        "purchase_order_line",
+        "survey",
+    ):
         print(entity)
-        for r in trouble.ask("erp", f'select * from "{entity}"'): print("   ", r)
+        for r in trouble.ask("erp", f'select * from "{entity}"'):
+            print("   ", r)
     with trouble.field.application("erp") as e:
-        for entity in ("company","account","site","technician","item","asset","asset_condition","renewal","case","work_order","labour_line","part_line","cost_line","note","task","purchase_order","purchase_order_line", "survey"):
-            c=e.connection.execute(f'select * from "{entity}"'); n=[x[0] for x in c.description]
-            for r in c.fetchall(): print(entity, {k:v for k,v in zip(n,r) if v is not None})
+        for entity in (
+            "company",
+            "account",
+            "site",
+            "technician",
+            "item",
+            "asset",
+            "asset_condition",
+            "renewal",
+            "case",
+            "work_order",
+            "labour_line",
+            "part_line",
+            "cost_line",
+            "note",
+            "task",
+            "purchase_order",
+            "purchase_order_line",
+            "survey",
+        ):
+            c = e.connection.execute(f'select * from "{entity}"')
+            n = [x[0] for x in c.description]
+            for r in c.fetchall():
+                print(entity, {k: v for k, v in zip(n, r, strict=False) if v is not None})
