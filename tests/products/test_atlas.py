@@ -1,4 +1,4 @@
-"""Goal: Atlas CMMS takes part with the mapping that is shipped for it: what its application writes to its tables arrives
+"""Goal: Atlas CMMS takes part with the mapping that ships for it: what its application writes to its tables arrives
 elsewhere with every field right, and what comes from elsewhere stands in its tables as the application wants it.
 
 Method: the product's own tables, from its catalogue, on a PostgreSQL; beside it a SQLite file that has every entity of
@@ -65,7 +65,8 @@ update company set company_settings_id = 30 where id = 3;
 insert into own_user (id, created_at, updated_at, email, enabled, first_name, last_name, owns_company, password, phone,
     rate, username, company_id, role_id, enabled_in_subscription) values
     (7, now(), now(), 'concord@nordwind.example', true, 'Concord', 'Sync', false, '-', null, 0, 'concord', 3, 1, false),
-    (8, now(), now(), 'tilda@nordwind.example', true, 'Tilda', 'Berg', false, '-', '+49 171 1', 62, 'tilda', 3, 1, true);
+    (8, now(), now(), 'tilda@nordwind.example', true, 'Tilda', 'Berg', false, '-', '+49 171 1', 62, 'tilda', 3, 1,
+        true);
 insert into team (id, created_at, updated_at, name, company_id) values (9, now(), now(), 'North', 3);
 insert into vendor (id, created_at, updated_at, name, company_name, rate, company_id, is_demo)
     values (5, now(), now(), 'Oscar', 'HVAC Parts Supply', 0, 3, false);
@@ -84,8 +85,8 @@ DAY = (
     """insert into part (id, created_at, updated_at, created_by, updated_by, barcode, name, description, unit, cost,
         quantity, min_quantity, non_stock, company_id, is_demo) values
         (1, now(), now(), 8, 8, 'AF-001', 'Air filter', 'Pleated', 'each', 15.99, 10, 2.5, false, 3, false)""",
-    """insert into asset (id, created_at, updated_at, created_by, updated_by, name, bar_code, serial_number, manufacturer,
-        model, status, archived, in_service_date, warranty_expiration_date, location_id, company_id, is_demo) values
+    """insert into asset (id, created_at, updated_at, created_by, updated_by, name, bar_code, serial_number,
+        manufacturer, model, status, archived, in_service_date, warranty_expiration_date, location_id, company_id, is_demo) values
         (1, now(), now(), 8, 8, 'Boiler', 'A-17', 'SN 4711', 'Viessmann', 'Vitocrossal', 6, false,
          '2024-02-29 23:00', '2027-06-30 22:00', 1, 3, false)""",
     """insert into meter (id, created_at, updated_at, name, unit, update_frequency, company_id, asset_id, is_demo)
@@ -113,7 +114,8 @@ DAY = (
     """insert into part_quantity (id, created_at, updated_at, created_by, updated_by, quantity, company_id, part_id,
         work_order_id, is_demo) values (1, now(), now(), 8, 8, 2, 3, 1, 1, false)""",
     """insert into additional_cost (id, created_at, updated_at, created_by, updated_by, cost, description,
-        include_to_total_cost, work_order_id, is_demo) values (1, now(), now(), 8, 8, 149.9, 'Crane', true, 1, false)""",
+        include_to_total_cost, work_order_id, is_demo)
+        values (1, now(), now(), 8, 8, 149.9, 'Crane', true, 1, false)""",
     """insert into comment (id, created_at, updated_at, created_by, updated_by, user_id, content, work_order_id,
         company_id) values (1, '2026-08-03 07:00', now(), 8, 8, 8, 'Igniter replaced', 1, 3)""",
     """insert into task_base (id, created_at, updated_at, label, task_type, company_id)
