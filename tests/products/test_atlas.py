@@ -86,7 +86,8 @@ DAY = (
         quantity, min_quantity, non_stock, company_id, is_demo) values
         (1, now(), now(), 8, 8, 'AF-001', 'Air filter', 'Pleated', 'each', 15.99, 10, 2.5, false, 3, false)""",
     """insert into asset (id, created_at, updated_at, created_by, updated_by, name, bar_code, serial_number,
-        manufacturer, model, status, archived, in_service_date, warranty_expiration_date, location_id, company_id, is_demo) values
+        manufacturer, model, status, archived, in_service_date, warranty_expiration_date, location_id, company_id,
+        is_demo) values
         (1, now(), now(), 8, 8, 'Boiler', 'A-17', 'SN 4711', 'Viessmann', 'Vitocrossal', 6, false,
          '2024-02-29 23:00', '2027-06-30 22:00', 1, 3, false)""",
     """insert into meter (id, created_at, updated_at, name, unit, update_frequency, company_id, asset_id, is_demo)
