@@ -7,7 +7,7 @@ keeps of them may be older.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -215,7 +215,8 @@ class _Split:
                         if value is not ABSENT and not column.is_generated
                     }
                 own = kept | dict(zip(names, row, strict=True)) | dict(zip(columns, links[n], strict=True))
-                changes.add(owners.rids[n], own, rows.constants, self.tables.hub_id, owners.keys[n])
+                changes.add(owners.rids[n], rows.constants | own, owners.keys[n])
+        await self._make_keys(changes)
         await changes.write(self.inner, self._place(join))
 
     async def _write_list(self, join: Join, owners: _Owners) -> None:
@@ -223,7 +224,11 @@ class _Split:
         columns, links, shape, rows = await self._owned(join, owners)
         listed = [column for column in self.whole.columns if column in self.written and self._is_below(column, join)]
         members = [list_members(value[column]) for value in owners.values for column in listed]
-        spread = [(n, member) for n, found in enumerate(members) for member in (found if join.ordinal else set(found))]
+        spread = [
+            (n, member)
+            for n, found in enumerate(members)
+            for member in (found if join.ordinal else dict.fromkeys(found))
+        ]
         values: list[dict[str, Wire]] = [{listed[0]: self._member(join, listed[0], member)} for _, member in spread]
         names, wanted = await self._wanted(join, values, [owners.rids[n] for n, _ in spread])
         changes = _Changes(join, shape, (join.ordinal,) if join.ordinal else ())
@@ -241,11 +246,10 @@ class _Split:
             own = dict(zip(names, row, strict=True)) | dict(zip(columns, links[n], strict=True))
             if join.ordinal:
                 own[join.ordinal] = number
-            # A set has each member once; where it is counted the same member may come again.
-            text = _json([owners.keys[n], str(member), *([str(counts[n])] if join.ordinal else [])])
-            changes.add(owners.rids[n], own, rows.constants, self.tables.hub_id, text)
+            changes.add(owners.rids[n], rows.constants | own, _json([owners.keys[n], str(member)]))
         for n, groups in enumerate(left):
             changes.deletes += [(owners.rids[n], rows.key(row)) for group in groups.values() for row in group]
+        await self._make_keys(changes)
         await changes.write(self.inner, self._place(join))
 
     def _is_below(self, column: str, join: Join) -> bool:
@@ -308,9 +312,10 @@ class _Split:
         found = await self._linked(join, shape, join.find, asked)
         present = _Rows(join, shape, found, join.find)
         changes = _Changes(join, shape, tuple(names))
-        keys: dict[tuple[Wire, ...], tuple[Wire, ...] | None] = {}
+        keys: dict[tuple[Wire, ...], tuple[Wire, ...]] = {}
+        new: dict[tuple[Wire, ...], int] = {}
         for n, value in enumerate(wanted):
-            if value in keys or None in value:
+            if value in keys or value in new or None in value:
                 continue
             row = present.of(list(value))
             if row is not None:
@@ -318,14 +323,40 @@ class _Split:
                 continue
             own = dict(zip(names, rows[n], strict=True))
             text = _json([_text(part) for part in value])
-            keys[value] = changes.add(rids[n], own, present.constants, self.tables.hub_id, text)
+            new[value] = changes.add(rids[n], present.constants | own, text)
+        await self._make_keys(changes)
         made = await changes.write(self.inner, self._place(join))
-        assigned = iter(made)
-        for value, key in keys.items():
-            if key is None:
-                keys[value] = (_fit(next(assigned), shape, join.key[0]),)
+        for value, n in new.items():
+            keys[value] = (_fit(made[n], shape, join.key[0]),) if n in made else changes.key(n)
         nothing = (None,) * len(join.key)
         return [[(keys.get(value) or nothing)[n] for value in wanted] for n in range(len(join.key))]
+
+    async def _make_keys(self, changes: _Changes) -> None:
+        """Keys of our making for new rows. One that a row has already is not taken: users may have made another of what
+        was ours, given it to another owner, or changed what it says."""
+        attempts = dict.fromkeys(changes.keyless(), 0)
+        if not attempts:
+            return
+        join, shape = changes.join, changes.shape
+        rows, text = join.rows(shape), join.texts(shape, join.key)
+        blank: list[Wire] = [None] * len(shape.columns)
+        taken: set[str | None] = set()
+        while attempts:
+            found: dict[int, str | None] = {}
+            for n, attempt in attempts.items():
+                key = changes.make_key(n, rows.make_key, self.tables.hub_id, attempt)
+                probe = blank.copy()
+                for name, value in zip(join.key, key, strict=True):
+                    probe[shape.index(name) or 0] = value
+                found[n] = text(tuple(probe))
+            there = await self._linked(join, shape, join.key, [changes.key(n) for n in found])
+            taken |= {text(row) for row in there if rows.takes(row)}
+            again: dict[int, int] = {}
+            for n, key_text in found.items():
+                if key_text in taken:
+                    again[n] = attempts[n] + 1
+                taken.add(key_text)
+            attempts = again
 
     async def _linked(
         self,
@@ -407,15 +438,14 @@ class _Changes:
     deletes: list[tuple[int, tuple[Wire, ...]]] = field(default_factory=lambda: [])
     updates: list[tuple[int, WireRow]] = field(default_factory=lambda: [])
     inserts: list[tuple[int, dict[str, Wire]]] = field(default_factory=lambda: [])
+    _owners: dict[int, tuple[str, str]] = field(default_factory=lambda: {})
+    """Of inserts that want a key of our making: its column, and what it is made from."""
 
-    def add(
-        self, rid: int, own: dict[str, Wire], constants: dict[str, Wire], hub_id: str, owner: str
-    ) -> tuple[Wire, ...] | None:
-        """A new row; its key, None where the database gives it."""
-        row = constants | own
+    def add(self, rid: int, row: dict[str, Wire], owner: str) -> int:
+        """A new row; its number. `owner`: what its key is made from."""
         lacking = [name for name in self.join.key if name not in row]
         if lacking and self.join.key_rule is KeyRule.UUID:
-            row[lacking[0]] = self.join.rows(self.shape).make_key(hub_id, owner)
+            self._owners[len(self.inserts)] = (lacking[0], owner)
         elif lacking and self.join.key_rule is KeyRule.NONE:
             raise RowRefused(
                 f"table {self.join.table}: a row is wanted for a new value, and nobody makes its key",
@@ -423,10 +453,24 @@ class _Changes:
                 reason="value",
             )
         self.inserts.append((rid, row))
-        return None if any(name not in row for name in self.join.key) else tuple(row[n] for n in self.join.key)
+        return len(self.inserts) - 1
 
-    async def write(self, inner: JoiningDelivery, place: str) -> list[str]:
-        """Carry it out; the keys that the database gave to new rows, in their order."""
+    def keyless(self) -> list[int]:
+        """Numbers of the new rows that want a key of our making."""
+        return list(self._owners)
+
+    def make_key(self, n: int, make: Callable[[str, str], str], hub_id: str, attempt: int) -> tuple[Wire, ...]:
+        """Give row `n` a key, another one at each attempt."""
+        column, owner = self._owners[n]
+        self.inserts[n][1][column] = make(hub_id, f"{owner}\x1f{attempt}" if attempt else owner)
+        return self.key(n)
+
+    def key(self, n: int) -> tuple[Wire, ...]:
+        """The key of new row `n`, which is known."""
+        return tuple(self.inserts[n][1][name] for name in self.join.key)
+
+    async def write(self, inner: JoiningDelivery, place: str) -> dict[int, str]:
+        """Carry it out; the keys that the database gave to new rows, by their number."""
         key, written = self.join.key, tuple(name for name in self.names if name not in self.join.key)
         if self.deletes:
             rows: list[WireRow] = [values for _, values in self.deletes]
@@ -438,7 +482,7 @@ class _Changes:
                 self._write(place, WriteKind.UPDATE, (*key, *written), rows, [rid for rid, _ in self.updates])
             )
         if not self.inserts:
-            return []
+            return {}
         # One that is written anew under another key brings columns along that a new one does not have.
         by_columns: dict[tuple[str, ...], list[int]] = {}
         for n, (_, row) in enumerate(self.inserts):
@@ -451,7 +495,7 @@ class _Changes:
             # marked it as deleted).
             write.assigned = next((name for name in key if name not in columns), None)
             made |= zip(numbers, (await inner.write(write)).keys, strict=False)
-        return [made[n] for n in sorted(made)]
+        return made
 
     def _write(
         self, place: str, kind: WriteKind, columns: tuple[str, ...], rows: list[WireRow], rids: list[int]

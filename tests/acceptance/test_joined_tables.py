@@ -341,3 +341,41 @@ def test_a_link_whose_value_is_in_its_key_is_written_anew(trouble: Trouble) -> N
     trouble.wait(lambda: trouble.ask("crm", west) == [("2021",), (None,)], "both in the west")
     trouble.run("erp", "update client set area = null where title = 'Area'")
     trouble.wait(lambda: trouble.ask("crm", area) == [], "no area")
+
+
+def test_a_row_of_ours_that_users_have_made_another_is_not_overwritten(trouble: Trouble) -> None:
+    trouble.run("erp", "insert into client (title, mail) values ('Shared', 'one@shared.example')")
+    trouble.wait_row("crm", "select 1 from mail where address = 'one@shared.example'")
+    trouble.run("crm", "update mail set address = 'two@shared.example' where address = 'one@shared.example'")
+    trouble.wait_row("erp", "select 1 from client where title = 'Shared' and mail = 'two@shared.example'")
+    trouble.run("erp", "insert into client (title, mail) values ('Later', 'one@shared.example')")
+    mails = (
+        "select a.name, m.address from accounts a join mail_link l on l.bean_id = a.id and l.deleted = 0"
+        " join mail m on m.id = l.mail_id where a.name in ('Shared', 'Later', 'Heir') order by a.name"
+    )
+    both = [("Later", "one@shared.example"), ("Shared", "two@shared.example")]
+    trouble.wait(lambda: trouble.ask("crm", mails) == both, "each has its address")
+    # A link of ours is given to another account; a new one for the first must not take it back.
+    trouble.run("crm", "insert into accounts (id, name, deleted) values ('heir', 'Heir', 0)")
+    trouble.run(
+        "crm", "update mail_link set bean_id = 'heir' where bean_id in (select id from accounts where name = 'Shared')"
+    )
+    trouble.wait_row("erp", "select 1 from client where title = 'Heir' and mail = 'two@shared.example'")
+    trouble.wait_row("erp", "select 1 from client where title = 'Shared' and mail is null")
+    trouble.run("erp", "update client set mail = 'three@shared.example' where title = 'Shared'")
+    three = [("Heir", "two@shared.example"), *both[:1], ("Shared", "three@shared.example")]
+    trouble.wait(lambda: trouble.ask("crm", mails) == three, "the heir keeps it")
+
+
+def test_a_member_that_comes_twice_is_there_twice_wherever_the_first_was_made(trouble: Trouble) -> None:
+    trouble.run("erp", """insert into client (title, phones) values ('Twice', '["x","4"]')""")
+    phones = (
+        "select number, idx from phone where account_id in (select id from accounts where name = 'Twice') order by idx"
+    )
+    trouble.wait(lambda: trouble.ask("crm", phones) == [("x", 1), ("4", 2)], "two numbers")
+    trouble.run("erp", """update client set phones = '["4","4"]' where title = 'Twice'""")
+    trouble.wait(lambda: trouble.ask("crm", phones) == [("4", 1), ("4", 2)], "the same number twice")
+    trouble.run("crm", "update phone set number = '5' where number = '4' and idx = 1")
+    trouble.wait_row("erp", "select 1 from client where title = 'Twice' and phones = ?", '["5","4"]')
+    trouble.run("erp", """update client set phones = '["5","4","4"]' where title = 'Twice'""")
+    trouble.wait(lambda: trouble.ask("crm", phones) == [("5", 1), ("4", 2), ("4", 3)], "and a changed one beside it")
