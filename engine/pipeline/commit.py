@@ -83,8 +83,10 @@ class Committer:
                 raise _unknown_delivery(self.system, segment.seen_at_read, cursor)
             segment.rows = self._in_order([*segment.rows, *self._put_together(tx, segment.raw)])
             self._segment(tx, segment, seen if segment.seen_at_read is None else segment.seen_at_read, counts)
-        # What a first copy shows has not just happened.
-        if self._deriver is not None and not batch.done and not batch.copied:
+        if self._deriver is not None and (batch.done or batch.copied):
+            # What a first copy shows has not just happened.
+            self._deriver.take_in(tx, first)
+        elif self._deriver is not None:
             self._deriver.derive(tx, first, only_known=batch.backfill is not None)
         for place, last_key, rows in batch.done:
             tx.write(

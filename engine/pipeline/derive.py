@@ -14,7 +14,7 @@ from engine.errors import ConcordError, ValueRefused
 from engine.hub.derived import Children, DerivedRecords
 from engine.hub.transaction import HubTransaction
 from engine.model.entity import ALIVE
-from engine.model.record import CHANGE, Entry, Value
+from engine.model.record import CHANGE, PLACEHOLDER, Entry, Value
 from engine.pipeline.topology import EntityPart, Topology
 from engine.workflow import Derived, Made, MadeBy, Make, Seen, Workflow
 
@@ -49,6 +49,11 @@ class Deriver:
     def learn(self, tx: HubTransaction) -> None:
         """Know whose children the records are that the hub has already."""
         Children(tx).keep({(entity, index) for entity, fields in self.children.items() for index, _ in fields})
+
+    def take_in(self, tx: HubTransaction, first: int) -> None:
+        """Know whose children the entries behind `first` are; nothing follows from them."""
+        if self.children:
+            self._touched(tx, tx.entries_behind(first))
 
     def derive(self, tx: HubTransaction, first: int, *, only_known: bool = False) -> int:
         """What follows from the entries behind `first`; how many records were made or changed. `only_known`: nothing
@@ -85,7 +90,8 @@ class Deriver:
                 touched = found.setdefault(tx.alias(entry.rid), _Touched())
                 if not touched.is_changed:
                     before = tx.version(entry.prev) if entry.prev else None
-                    touched.is_changed, touched.before = True, None if before is None else before.values
+                    is_known = before is not None and before.kind != PLACEHOLDER
+                    touched.is_changed, touched.before = True, before.values if before and is_known else None
         return found
 
     def _look(self, tx: HubTransaction, rid: int, touched: _Touched) -> int:
@@ -147,13 +153,15 @@ class Deriver:
             rid = cause.rid if make.change < 0 else seen[make.change]
             if not isinstance(rid, int) or isinstance(rid, bool):
                 return 0
-            values = _filled(make.values(seen), cause.rid, made)
-            return self._follow(tx, derived, entity, make, tx.alias(rid), values, cause)
+            changed = _filled(make.values(seen), cause.rid, made)
+            return 0 if changed is None else self._follow(tx, derived, entity, make, tx.alias(rid), changed, cause)
         text = make.key(seen)
         if text is None:
             raise ValueRefused(f"{make.name}: what names it says nothing yet")
         key = f"{child}:{text}" if make.children is not None else text
         values = _filled(make.values(seen), cause.rid, made)
+        if values is None:
+            return 0
         rid = derived.get(make.name, key)
         if rid is None:
             rid = self._born(tx, entity, values)
@@ -161,7 +169,11 @@ class Deriver:
             derived.wrote(rid, cause)
             made[make.name] = rid
             return 1
-        made[make.name] = rid = tx.alias(rid)
+        rid = tx.alias(rid)
+        entry = tx.current(rid)
+        if entry is not None and entry.value(ALIVE) is not False:
+            # To what somebody has deleted nothing more is added.
+            made[make.name] = rid
         return self._follow(tx, derived, entity, make, rid, values, cause)
 
     def _born(self, tx: HubTransaction, entity: EntityPart, values: Mapping[int, Value]) -> int:
@@ -209,13 +221,16 @@ def _whole(values: Sequence[Value], entity: EntityPart) -> tuple[Value, ...]:
     return (*values, *(None,) * lacking) if lacking > 0 else tuple(values)
 
 
-def _filled(values: Mapping[int, Derived], this: int, made: Mapping[str, int]) -> dict[int, Value]:
+def _filled(values: Mapping[int, Derived], this: int, made: Mapping[str, int]) -> dict[int, Value] | None:
+    """None where one is to refer to what was not made, or is there no more."""
     found: dict[int, Value] = {}
     for n, value in values.items():
         if isinstance(value, Made):
             found[n] = this
         elif isinstance(value, MadeBy):
-            found[n] = made.get(value.make)
+            if value.make not in made:
+                return None
+            found[n] = made[value.make]
         else:
             found[n] = value
     return found

@@ -52,7 +52,8 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trouble]:
             crm.run("insert into item (id, sku, name) values (1, 'PU-1', 'Pump'), (2, 'FI-1', 'Filter')")
             crm.run("insert into opportunity (id, name, account, stage) values (1, 'Pump', 1, 'quoted')")
             crm.run("insert into quote (id, number, account, status) values (1, 'Q-old', 1, 'approved')")
-            crm.run("insert into quote (id, number, account, status) values (2, 'Q-mute', 1, 'draft')")
+            crm.run("insert into quote (id, number, account, status) values (2, 'Q-draft', 1, 'draft')")
+            crm.run("insert into quote_line (quote, position, kind, item, quantity) values (2, 1, 'part', 2, '3')")
         made.concord("setup")
         made.start()
         made.wait_copied()
@@ -98,6 +99,15 @@ def test_an_approved_quote_becomes_a_job_with_its_parts(trouble: Trouble) -> Non
     assert trouble.ask("fsm", "select account is not null, planned_labour from work_order") == [(1, "7200")]
     # What is read when the systems are joined has not just happened.
     assert jobs(trouble, "Q-old") == []
+
+
+def test_a_quote_that_was_a_draft_when_it_was_copied_brings_its_parts(trouble: Trouble) -> None:
+    trouble.run("crm", "update quote set status = 'approved' where number = 'Q-draft'")
+    part = (
+        "select p.quantity_planned from part_line p join work_order w on w.id = p.work_order"
+        " where w.quote_number = 'Q-draft'"
+    )
+    trouble.wait(lambda: trouble.ask("fsm", part) == [("3",)], "its part")
 
 
 def test_the_job_follows_the_quote_until_somebody_begins_it(trouble: Trouble) -> None:

@@ -20,7 +20,7 @@ from engine.pipeline.derive import Deriver
 from engine.pipeline.enroll import Enrolment, enroll
 from engine.pipeline.topology import Topology
 from engine.testing.kits import ACCOUNT, KITS, PART, SITE
-from engine.workflow import Made, Make, Seen, Workflow
+from engine.workflow import Made, MadeBy, Make, Seen, Workflow
 from tests.pipeline.world import WorldClock
 
 CRM = 1
@@ -150,6 +150,48 @@ def test_what_was_there_before_sets_nothing_off_but_is_not_overlooked_later() ->
     assert world.parts() == ["go", "north"]
     world.commit(lambda tx: world.change(tx, other, phone="1"))
     assert world.parts() == ["go", "north"]
+
+
+def test_the_children_of_a_first_copy_are_known_when_their_record_comes_to_hold() -> None:
+    world = World()
+
+    def both(tx: HubTransaction) -> int:
+        first = tx.last_seq
+        rid = world.enter(tx, world.account.id, name="not yet", email="a")
+        world.enter(tx, world.site.id, account=rid, label="north")
+        world.deriver.take_in(tx, first)
+        return rid
+
+    world.hub.transact_now(world.deriver.learn)
+    rid = world.commit(both, is_copy=True)
+    assert world.parts() == []
+    world.commit(lambda tx: world.change(tx, rid, name="go"))
+    assert world.parts() == ["go", "north"]
+
+
+def test_what_refers_to_another_make_waits_until_that_was_made_and_is_there() -> None:
+    world = World()
+    name, phone = world.account.index["name"], world.account.index["phone"]
+    label, width = world.site.index["label"], len(world.account.fields)
+    site = Make(
+        name="site", entity=world.site.id, children=None, where=lambda seen: seen[phone] is not None,
+        key=lambda seen: "k", values=lambda seen: {label: seen[name], world.reference: None}, follows=lambda seen: True,
+    )  # fmt: skip
+    each = Make(
+        name="each", entity=world.part.id, children=(world.site.id, world.reference), where=lambda seen: True,
+        key=lambda seen: "", follows=lambda seen: True,
+        values=lambda seen: {world.part.index["note"]: seen[width + label], world.part.index["code"]: MadeBy("site")},
+    )  # fmt: skip
+    world = World(makes=(site, each))
+    rid = world.commit(lambda tx: world.enter(tx, world.account.id, name="go", email="a"))
+    world.commit(lambda tx: world.enter(tx, world.site.id, account=rid, label="north"))
+    assert world.parts() == []
+    world.commit(lambda tx: world.change(tx, rid, phone="1"))
+    assert world.parts() == ["north"]
+    made = world.hub.transact_now(lambda tx: tx.rows("select rid from derived where make = 'site'")[0][0])
+    world.commit(lambda tx: world.change(tx, made, alive=False))
+    world.commit(lambda tx: world.enter(tx, world.site.id, account=rid, label="south"))
+    assert world.parts() == ["north"]
 
 
 def test_the_same_key_is_the_same_record_and_what_somebody_made_his_own_is_left() -> None:
