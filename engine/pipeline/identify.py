@@ -48,51 +48,46 @@ def add_placeholder(tx: HubTransaction, part: PlacePart, key: str) -> int:
     return seq
 
 
-def candidates(tx: HubTransaction, entity: EntityPart, part: PlacePart, record: CanonicalRow, seen: int) -> list[int]:
-    """Records that the row may be, by the first match rule that finds any.
+def candidates(
+    tx: HubTransaction, entity: EntityPart, part: PlacePart, record: CanonicalRow, seen: int, *, is_read: bool
+) -> tuple[list[int], bool]:
+    """Records that the row may be, by the first match rule that finds any; whether it is the first of them for sure.
 
     Not among them: deleted records, those whose fields have changed since, so that the key they once had is no longer
     theirs, and records that have another row in this place; unless that row is one of ours which was on its way when
     this one was written (`seen`): then nobody meant there to be two.
+
+    Of a row that was changed, its users made it another one. Where rows are only read (`is_read`), one came before the
+    other, which says nothing: one of them may be a double, or the wrong one linked. Who has a row here, and others in
+    other systems, is then asked about.
     """
     assert entity.match_keys is not None
     keys = entity.match_keys(tuple(None if v is ABSENT else v for v in record))
     if not keys:
-        return []
+        return [], False
     found = tx.matches(part.entity.id, keys)
     for key in keys:
         fitting: set[int] = set()
-        for rid in found.get(key, ()):
-            means = tx.alias(rid)
-            entry = tx.current(means)
-            if entry is None or entry.value(ALIVE) is False or _has_row(tx, part, means, seen):
-                continue
-            if key in entity.match_keys(entry.values):
-                fitting.add(means)
-        if fitting:
-            return sorted(fitting)
-    return []
-
-
-def taken(tx: HubTransaction, entity: EntityPart, part: PlacePart, record: CanonicalRow) -> list[int]:
-    """Records that the row matches, by the first rule that finds any, and that another row of this place is linked to
-    already, as well as rows of other systems. One of the two rows may be a double, or the wrong one be linked."""
-    assert entity.match_keys is not None
-    keys = entity.match_keys(tuple(None if v is ABSENT else v for v in record))
-    found = tx.matches(part.entity.id, keys) if keys else {}
-    for key in keys:
-        fitting: set[int] = set()
+        held: set[int] = set()
         for rid in found.get(key, ()):
             means = tx.alias(rid)
             entry = tx.current(means)
             if entry is None or entry.value(ALIVE) is False or key not in entity.match_keys(entry.values):
                 continue
-            places = tx.rows("select p.system from link l join place p on p.id = l.place where l.rid = ?", (means,))
-            if any(system != part.system for (system,) in places):
+            if not _has_row(tx, part, means, seen):
                 fitting.add(means)
+            elif is_read and _is_shared(tx, part, means):
+                held.add(means)
         if fitting:
-            return sorted(fitting)
-    return []
+            return sorted(fitting), len(fitting) == 1
+        if held:
+            return sorted(held), False
+    return [], False
+
+
+def _is_shared(tx: HubTransaction, part: PlacePart, rid: int) -> bool:
+    systems = tx.rows("select p.system from link l join place p on p.id = l.place where l.rid = ?", (rid,))
+    return any(system != part.system for (system,) in systems)
 
 
 def _has_row(tx: HubTransaction, part: PlacePart, rid: int, seen: int) -> bool:

@@ -18,7 +18,7 @@ from engine.model.value import ABSENT, CanonicalRow
 from engine.pipeline.again import append_again
 from engine.pipeline.astray import leave_key
 from engine.pipeline.doubles import Doubles
-from engine.pipeline.identify import candidates, taken
+from engine.pipeline.identify import candidates
 from engine.pipeline.resolve import NEVER, Decisions, History, Rules, resolve, seen_of
 from engine.pipeline.topology import EntityPart, PlacePart, SystemPart, Topology, unwritten
 from engine.ports import Deletes
@@ -136,11 +136,8 @@ class Slow:
         """Records that a row may be, and whether it is the first of them for sure."""
         if entity.match_keys is None:
             return [], False
-        found = candidates(self.tx, entity, part, record, self._seen_when_new(seen))
-        if not found and self._is_read:
-            # Of what was changed it is known that its users made it another one; here one row came before the other.
-            return taken(self.tx, entity, part, record), False
-        return found, len(found) == 1
+        seen = self._seen_when_new(seen)
+        return candidates(self.tx, entity, part, record, seen, is_read=self._is_read)
 
     def _ask(self, part: PlacePart, key: str, rid: int, candidates: list[int]) -> None:
         """Which record it is a person decides; until then it goes to nobody."""

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from engine.hub.sqlite import memory_hub
 from engine.hub.transaction import HubTransaction
 from engine.model.change import INSERT, READ
-from engine.model.entity import ALIVE
+from engine.model.entity import ALIVE, Match
 from engine.model.record import AGAIN, CHANGE, Entry
 from engine.pipeline.canonicalize import PlaceRows
 from engine.pipeline.commit import Committer, Counts
 from engine.pipeline.doubles import Doubles
 from engine.pipeline.enroll import Enrolment, enroll
-from engine.pipeline.identify import add_placeholder
+from engine.pipeline.identify import add_placeholder, candidates
 from engine.pipeline.settle import NewLinks, add_links
 from engine.pipeline.topology import Topology
 from engine.ports import KeyRule
@@ -191,5 +192,32 @@ def test_a_second_row_that_is_read_for_a_record_waits_for_a_person(op: int, is_s
         assert counts.reviews == reviews
         (new,) = tx.entries_behind(rid)
         assert (new.rid in tx.undecided, new.concerned != 0) == (bool(reviews), not reviews)
+
+    hub.transact_now(work)
+
+
+def test_a_stronger_rule_that_finds_a_record_with_another_row_goes_before_a_weaker_one_that_finds_any() -> None:
+    hub = memory_hub(WorldClock())
+    matches = tuple(Match(fields=(name,), normalise=("exact",)) for name in ("email", "name"))
+    account = msgspec.structs.replace(ACCOUNT, matches=matches)
+
+    def work(tx: HubTransaction) -> None:
+        systems = [Enrolment(name=kit.name, mapping=kit.mapping(), is_source=True, is_target=True) for kit in KITS]
+        topology = enroll(tx, hub.hub_id, (account, SITE, PART), systems)
+        same_mail = _known(tx, topology, "erp", "1", "a@a.example")
+        other = _known(tx, topology, "erp", "2", "b@a.example")
+        # The first has a row in the CRM by now, linked by its name; both are called what the next row is called.
+        crm = topology.named("crm")
+        part = next(part for part in crm.places if part.entity.name == "account")
+        tx.link(part.id, "11", same_mail)
+        entity = topology.entities[ACCOUNT_ID]
+        assert entity.match_keys is not None
+        named = (True, "b@a.example", "Ann", *[None] * 5)
+        tx.add_match_keys(ACCOUNT_ID, entity.match_keys(named), other)
+        tx.append(Entry(tx.last_seq + 1, other, ACCOUNT_ID, 3, 0, 4, 0, other, CHANGE, other, named))
+        found = candidates(tx, entity, part, (True, "a@a.example", "Ann", *[None] * 5), tx.last_seq, is_read=True)
+        assert found == ([same_mail], False)
+        changed = candidates(tx, entity, part, (True, "a@a.example", "Ann", *[None] * 5), tx.last_seq, is_read=False)
+        assert changed == ([other], True)
 
     hub.transact_now(work)
