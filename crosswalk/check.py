@@ -121,7 +121,8 @@ def _join_findings(block: Block, shape: Shape) -> Iterator[Finding]:
                 yield Finding(path=f"{path}.{name}", message=message, hint="Correct the join, or put the column back.")
         owner = next((other.key for other in block.joins if other.name == join.links[0].owner), block.key)
         is_shared = links == set(join.key) and {link.other for link in join.links} != set(owner)
-        is_written = any(column.startswith(f"{join.name}.") for column in written)
+        own = {column.partition(".")[2] for column in written if column.startswith(f"{join.name}.")}
+        is_written = bool(own)
         if is_written and is_shared and not join.find:
             message = f"fields are written to {join.table}, whose rows its owner refers to ({join.where})"
             yield Finding(
@@ -129,7 +130,7 @@ def _join_findings(block: Block, shape: Shape) -> Iterator[Finding]:
                 message=message,
                 hint="Say with find = … by which columns a row that is there is found, or read_only = true.",
             )
-        if is_written and join.key_rule is KeyRule.NONE and not set(join.key) <= {*links, *join.constants}:
+        if is_written and join.key_rule is KeyRule.NONE and not set(join.key) <= {*links, *join.constants, *own}:
             message = f"nobody makes keys for new rows of {join.table} ({join.where})"
             yield Finding(
                 path=path,

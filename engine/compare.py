@@ -16,6 +16,7 @@ from engine.model.record import Entry, Value
 from engine.model.table import Shape
 from engine.model.value import ABSENT, CanonicalRow, WireRow
 from engine.pipeline.canonicalize import Canonicalizer
+from engine.pipeline.resolve import NEVER
 from engine.pipeline.topology import PlacePart, SystemPart, Topology
 from engine.ports import Deletes, KeyRule, Reader, System, Writer
 
@@ -249,14 +250,17 @@ class Comparison:
             if n in known and value is not None:
                 held = self.tx.alias(known[n].get(str(value), -1))
                 canonical = self.tx.alias(canonical) if isinstance(canonical, int) else canonical
-            if held != canonical and not self._is_stored_so(part, rid, n, held):
+            if held != canonical and not self._is_stored_so(part, rid, entry, n, held):
                 fields.append(n)
         return fields
 
-    def _is_stored_so(self, part: SystemPart, rid: int, index: int, held: Value) -> bool:
+    def _is_stored_so(self, part: SystemPart, rid: int, entry: Entry, index: int, held: Value) -> bool:
         """Whether this system is known to store the current value differently (trimmed, rounded, by a trigger)."""
         overlay = self.tx.overlays(part.id, rid).get(index)
-        return overlay is not None and overlay.stamp is not None and overlay.value == held
+        if overlay is None or overlay.value != held:
+            return False
+        # What lost has no stamp either; but nothing can lose against what nobody has set.
+        return overlay.stamp is not None or (overlay.until == NEVER and entry.stamp(index) is None)
 
     def _missing(
         self,

@@ -1,7 +1,7 @@
 """Goal: a value that a system stores otherwise than it was sent, as its mapping says, is no change of its users.
 
 Method: the CRM is a SQLite file that has everything in full; the ERP's mapping cuts a name, rounds an amount, cuts a
-moment and reads an address in small letters. The ERP's user changes something else in the row.
+moment, reads an address in small letters and keeps a zero for nothing. The ERP's user changes something else in a row.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ note = { type = "text" }
 amount = { type = "decimal" }
 seen = { type = "timestamp" }
 email = { type = "text" }
+count = { type = "integer" }
 """
 MAPPING = """
 timezone = "UTC"
@@ -34,14 +35,16 @@ key = ["id"]
 note = "note"
 """
 CRM = Shape(
-    "create table item (id integer primary key, note text, name text, amount numeric, seen text, email text);",
-    MAPPING + 'name = "name"\namount = "amount"\nseen = "seen"\nemail = "email"\n',
+    "create table item (id integer primary key, note text, name text, amount numeric, seen text, email text,"
+    " count integer);",
+    MAPPING + 'name = "name"\namount = "amount"\nseen = "seen"\nemail = "email"\ncount = "count"\n',
 )
 ERP = Shape(
     "create table item (id integer primary key, note text, name varchar(5), amount numeric(9, 1), seen integer,"
-    " email text);",
+    " email text, count integer not null);",
     MAPPING
     + """
+count = { read = "count", write = "coalesce(count, 0)" }
 name = { column = "name", truncate = true }
 amount = { column = "amount", round = 3 }
 seen = { column = "seen", unit = "unix", truncate = true }
@@ -98,4 +101,15 @@ def test_what_was_cut_or_rounded_stays_whole_elsewhere_until_a_user_changes_it(f
         erp.run("update item set name = 'Kiln', amount = 1.3, seen = 1719835201")
         files.settle()
         assert crm.run(columns) == [("Kiln", 1.3, "2024-07-01 12:00:01", FULL[3])]
+    assert files.concord("compare").returncode == 0
+
+
+def test_nothing_that_is_stored_as_zero_is_no_disagreement(files: Field) -> None:
+    with files.application("crm") as crm, files.application("erp") as erp:
+        crm.run("insert into item (note) values ('a')")
+        files.settle()
+        assert erp.run("select note, count from item") == [("a", 0)]
+        erp.run("update item set note = 'b'")
+        files.settle()
+        assert crm.run("select note, count from item") == [("b", None)]
     assert files.concord("compare").returncode == 0

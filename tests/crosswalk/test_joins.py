@@ -165,3 +165,13 @@ def test_a_row_of_which_nobody_makes_the_key_is_a_remark(tmp_path: Path) -> None
     assert entity is not None
     found = check(place, joined_shape(OWN, [("l", LINKS), ("m", MAILS)]).shape, entity)
     assert any("nobody makes keys for new rows of links" in f.message and not f.is_fatal for f in found)
+
+
+def test_a_key_that_a_field_is_written_to_needs_nobody_to_make_it(tmp_path: Path) -> None:
+    area = '[[table.join]]\nname = "area"\nkey = ["owner", "area"]\non = { owner = "id" }\n'
+    text = BLOCK.format(joins=area).partition("email")[0] + 'email = "area.area"\n'
+    place = mapping(tmp_path, text, extra=THING).places[0]
+    entity = dictionary(tmp_path, THING).entity("thing")
+    assert entity is not None
+    areas = shape("area", "owner text", "area text")
+    assert check(place, joined_shape(OWN, [("area", areas)]).shape, entity) == []
