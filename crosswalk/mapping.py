@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -18,29 +17,28 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sqlglot import exp
 from sqlglot.expressions import Expr
 
-from crosswalk.block import Block, Example, Given, MappedField, Now, Template, parents_first
+from crosswalk.block import Block, Example, Given, MappedField, Now, parents_first
 from crosswalk.dictionary import Dictionary
 from crosswalk.expression import parse_sql
 from crosswalk.invert import constants_of
 from crosswalk.joined import Join, with_used
 from crosswalk.lines import Path, path_text
-from crosswalk.mapping_forms import ExampleForm, FieldForm, GivenForm, KeyForm, MappingForm, NowForm, TableForm
+from crosswalk.mapping_checks import FieldChecks
+from crosswalk.mapping_forms import ExampleForm, FieldForm, GivenForm, MappingForm, NowForm, TableForm
 from crosswalk.mapping_joins import load_joins
+from crosswalk.mapping_keys import KeyLoader
 from crosswalk.matching import EntityMatchKeys, match_keys
 from crosswalk.place import MappedPlace
 from crosswalk.problems import Problems, convert_form, describe, near, read_toml
 from crosswalk.settings import Setting, chosen_settings, filled, with_settings
 from crosswalk.sql_scope import SqlProblem, column_name
-from crosswalk.units import CURRENCIES, UNIX_UNITS, factor
-from engine.model.draw import Draw, Sequence, Series
 from engine.model.entity import Entity, Field, Type
 from engine.model.joined import listed_joins
-from engine.ports import Deletes, KeyRule
+from engine.ports import Deletes
 
 LISTED_TYPES = (Type.TEXT, Type.INTEGER)
 SHIPPED = FilePath(__file__).with_name("products")
 _COLUMN = re.compile(r"[^\W\d][\w$]*")
-_SERIES = re.compile(r"(.*)\{n(?::0(\d))?d?\}")
 _WRITTEN = re.compile(rf"({_COLUMN.pattern}\.)?{_COLUMN.pattern}")
 
 
@@ -151,7 +149,7 @@ class _Loader:
         only = self._sql(table.only, (*path, "only"))
         if only is not None:
             self._check_canonical(only, entity, (*path, "only"))
-        rule, key_field, template, draw = self._allocate(entity, table, path, zone)
+        rule, key_field, template, draw = KeyLoader(self.problems).allocate(entity, table, path, zone)
         self._check_joined_names(entity, fields, filter_, joins, path)
         block = Block(
             system=self.system,
@@ -198,7 +196,7 @@ class _Loader:
                 )
                 continue
             field = entity.fields[entity.index[canonical]]
-            self._check_field(field, form, where)
+            FieldChecks(self.problems).check(field, form, where)
             built = self._field(entity, field, form, where, zone)
             if any(other.name == built.name for other in fields):
                 self.problems.add(where, f"field {built.name!r} is mapped twice")
@@ -260,29 +258,6 @@ class _Loader:
             writes[column] = expression
         return writes, True
 
-    def _check_field(self, field: Field, form: FieldForm, where: Path) -> None:
-        add = self.problems.add
-        if (form.column is None) == (form.read is None):
-            add(where, "exactly one of column and read is wanted")
-        if form.write is not None and (form.column is not None or form.read_only):
-            add((*where, "write"), "write goes with read, and not with read_only")
-        if isinstance(form.default, float) and not math.isfinite(form.default):
-            add((*where, "default"), "a finite number is wanted")
-        if form.column is not None and not form.column:
-            add((*where, "column"), "a column's name is wanted")
-        if form.read is not None:
-            for option in ("values", "unit", "default", "truncate", "soft_delete"):
-                if getattr(form, option) not in (None, False):
-                    add((*where, option), f"{option} goes with column; say it in SQL here")
-        self._check_reference(field, form, where)
-        self._check_values(field, form, where)
-        self._check_unit(field, form, where)
-        if form.truncate and field.type not in (Type.TEXT, Type.TIME, Type.TIMESTAMP):
-            add((*where, "truncate"), f"only texts and times can be cut; {field.name!r} is {field.type.value}")
-        if form.round is not None and (field.type not in (Type.INTEGER, Type.DECIMAL, Type.MONEY, Type.DURATION)
-                                       or not 0 <= form.round <= 20):  # fmt: skip
-            add((*where, "round"), "a number field and 0 to 20 decimals go with round")
-
     def _check_lists(self, entity: Entity, fields: list[MappedField], joins: list[Join], path: Path) -> None:
         """A column of a list is a list, and is mapped as it is; of each list one column is written."""
         add = self.problems.add
@@ -323,53 +298,6 @@ class _Loader:
         for column in sorted(columns_in(filter_) if filter_ is not None else ()):
             if "." in column:
                 self.problems.add((*path, "where"), f"only the table's own columns can be tested here, not {column!r}")
-
-    def _check_reference(self, field: Field, form: FieldForm, where: Path) -> None:
-        if field.type is not Type.REFERENCE:
-            for option in ("reference", "place"):
-                if getattr(form, option) is not None:
-                    self.problems.add((*where, option), f"{field.name!r} is {field.type.value}, no reference")
-        elif form.reference is not None and form.reference != field.reference:
-            self.problems.add((*where, "reference"), f"{field.name!r} refers to {field.reference!r} in the dictionary")
-
-    def _check_values(self, field: Field, form: FieldForm, where: Path) -> None:
-        if form.values is None:
-            return
-        path = (*where, "values")
-        if form.unit is not None or form.round is not None:
-            self.problems.add(path, "values and unit or round exclude each other")
-        wanted: dict[Type, type] = {Type.BOOLEAN: bool, Type.INTEGER: int, Type.TEXT: str, Type.ENUM: str}
-        if field.type not in wanted:
-            self.problems.add(path, f"values cannot give a {field.type.value}")
-            return
-        for key, value in form.values.items():
-            if type(value) is not wanted[field.type]:
-                self.problems.add((*path, key), f"a {field.type.value} is wanted, not {describe(value)}")
-            elif field.type is Type.ENUM and value not in field.values:
-                near_ = near(str(value), field.values)
-                self.problems.add((*path, key), f"{field.name!r} has no value {value!r} in the dictionary{near_}")
-
-    def _check_unit(self, field: Field, form: FieldForm, where: Path) -> None:
-        add = self.problems.add
-        if form.currency is not None:
-            if field.type is not Type.MONEY:
-                add((*where, "currency"), f"{field.name!r} is {field.type.value}, no money")
-            elif form.currency not in CURRENCIES:
-                add((*where, "currency"), f"{form.currency!r} is no ISO 4217 code{near(form.currency, CURRENCIES)}")
-        unit = form.unit
-        if unit is None:
-            return
-        if unit in UNIX_UNITS:
-            if field.type not in (Type.TIMESTAMP, Type.DATE):
-                add((*where, "unit"), f"{unit!r} counts time since 1970; {field.name!r} is {field.type.value}")
-            return
-        if field.type not in (Type.INTEGER, Type.DECIMAL, Type.MONEY, Type.DURATION):
-            add((*where, "unit"), f"{field.name!r} is {field.type.value}, which has no unit")
-            return
-        canonical = {Type.DURATION: "s", Type.MONEY: None}.get(field.type, field.unit)
-        if factor(unit, canonical) is None:
-            to = f"to {canonical!r}" if canonical else 'to anything: a plain number as "0.01" is wanted'
-            add((*where, "unit"), f"{unit!r} does not convert exactly {to}")
 
     def _target_place(self, field: Field, form: FieldForm, where: Path) -> str | None:
         """The block whose keys a reference holds."""
@@ -468,88 +396,6 @@ class _Loader:
         if soft and not soft[0].is_read_only:
             self.problems.add((*path, "deletes"), "the soft_delete field already says what a deletion does")
         return Deletes.KEEP if table.deletes == "keep" else Deletes.ROW
-
-    def _allocate(
-        self, entity: Entity, table: TableForm, path: Path, zone: ZoneInfo | None
-    ) -> tuple[KeyRule | None, str | None, Template | None, Draw | None]:
-        where = (*path, "allocate")
-        rule = table.allocate
-        if rule is None:
-            return None, None, None, None
-        open_columns = [column for column in table.key if column not in table.insert]
-        if rule != "none" and len(open_columns) != 1:
-            self.problems.add(where, "of a key of several columns all but one must be constants of `insert`")
-        if isinstance(rule, str):
-            if rule not in ("assigned", "uuid", "none"):
-                known = ("assigned", "uuid", "none")
-                self.problems.add(where, f"there is no rule {rule!r}{near(rule, known)}")
-                return None, None, None, None
-            if rule == "assigned" and len(table.key) != 1:
-                self.problems.add(where, "a database assigns keys of one column only")
-            return KeyRule(rule), None, None, None
-        form = convert_form(rule, KeyForm, where, self.problems)
-        if form is None:
-            return None, None, None, None
-        if sum(rule is not None for rule in (form.field, form.template, form.sequence, form.series)) != 1:
-            self.problems.add(where, "exactly one of field, template, sequence and series is wanted")
-        if form.sequence is not None or form.series is not None:
-            if len(table.key) != 1:
-                self.problems.add(where, "keys of one column only are drawn")
-            return KeyRule.ASSIGNED, None, None, self._draw(form, where, zone)
-        if form.field is not None:
-            self._check_key_field(form.field, entity, (*where, "field"))
-            return KeyRule.FIELD, form.field, None, None
-        return KeyRule.TEMPLATE, None, self._template(form.template or "", entity, (*where, "template")), None
-
-    def _draw(self, form: KeyForm, where: Path, zone: ZoneInfo | None) -> Draw | None:
-        if form.sequence is not None:
-            return Sequence(name=form.sequence)
-        found = _SERIES.fullmatch(form.series or "")
-        if found is None or re.search(r"[{}]", re.sub(r"\{(year|month|day)\}", "", found[1])):
-            wanted = 'a text with a number at its end is wanted, as "SINV-{year}-{n:05d}" (or {month}, {day})'
-            self.problems.add((*where, "series"), f"{wanted}, not {form.series!r}")
-            return None
-        return Series(
-            before=found[1],
-            digits=int(found[2] or 1),
-            table=form.table,
-            name_column=form.name,
-            number_column=form.current,
-            zone=zone or ZoneInfo("UTC"),
-        )
-
-    def _check_key_field(self, name: str, entity: Entity, where: Path) -> None:
-        if name not in entity.index:
-            self.problems.add(where, f"entity {entity.name!r} has no field {name!r}{near(name, entity.index)}")
-        elif entity.fields[entity.index[name]].type in (Type.REFERENCE, Type.BOOLEAN, Type.JSON, Type.LIST):
-            self.problems.add(where, f"a {entity.fields[entity.index[name]].type.value} makes no key")
-
-    def _template(self, text: str, entity: Entity, where: Path) -> Template | None:
-        try:
-            parsed = list(string.Formatter().parse(text))
-        except ValueError as error:
-            self.problems.add(where, f"no template: {error}")
-            return None
-        parts: list[tuple[str, str | None, str]] = []
-        for literal, name, spec, conversion in parsed:
-            parts.append((literal, name, spec or ""))
-            if name is None:
-                continue
-            if conversion is not None or "{" in (spec or ""):
-                self.problems.add(where, f"only {{rid:06d}} or {{field}} can stand in a template, not {text!r}")
-            elif name == "rid":
-                self._check_spec(spec or "", where)
-            else:
-                self._check_key_field(name, entity, where)
-                if spec:
-                    self.problems.add(where, "only rid takes a format")
-        if not any(name for _, name, _ in parts):
-            self.problems.add(where, "a template without {rid} or a field gives every record the same key")
-        return Template(text=text, parts=tuple(parts))
-
-    def _check_spec(self, spec: str, where: Path) -> None:
-        if not re.fullmatch(r"(0?[1-9]\d?)?[dxX]?", spec, re.ASCII):
-            self.problems.add(where, f"the format of rid is as 06d, not {spec!r}")
 
     def _examples(self, table: TableForm, path: Path) -> list[Example]:
         found: list[Example] = []
